@@ -1,0 +1,1 @@
+"""Limelight's services: a gateway, a planner, a segmenter, and what they share."""

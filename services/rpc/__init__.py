@@ -1,0 +1,1 @@
+"""gRPC at the edge of every service: errors to statuses, protobuf to domain, metadata, servers."""
