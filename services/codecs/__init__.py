@@ -1,0 +1,1 @@
+"""Images and masks as bytes: decoding, run lengths, rendering. No gRPC, no torch."""

@@ -1,0 +1,542 @@
+"""What an image file says of itself, read without any decoder.
+
+First stop of every image: `images.probe` and `images.decode` ask `read_header` before Pillow sees a
+byte. It knows just enough of each container to find the sizes, the orientation and the parts that
+pixels depend on. Only those parts (`Header.essential`) go on to a decoder, so comments, profiles,
+thumbnails, later frames and unknown chunks, whose parsers have been slow or worse on crafted files,
+are never parsed, and a header that promises more pixels than its bytes can hold is caught here.
+
+Sources: PNG 3rd edition; ITU-T T.81; GIF89a; RFC 9649 (WebP); TIFF 6.0; Exif 2.3; ISO/IEC 14496-12
+and 23008-12 (HEIF); Microsoft's BITMAPINFOHEADER.
+"""
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.errors import Reason
+
+# Real files have tens of blocks before their pixels, and image data in blocks of 4 KiB and more.
+_MAX_BLOCKS = 4096
+_MAX_PNG_CHUNKS = 65536
+# A progressive JPEG has about ten scans; each one makes the decoder go over the whole image again.
+_MAX_SCANS = 100
+
+# The most that a byte of file can hold, generously. JPEG: a block of 64 pixels takes a bit. PNG:
+# deflate's limit is 1032. LZW: codes of at least 9 bits, strings of at most 4096.
+_JPEG_PIXELS_A_BYTE = 1024
+_DEFLATE_RATIO = 1040
+_LZW_RATIO = 4096
+
+
+class Malformed(Exception):
+    """The file is none we read, or contradicts itself; `message` completes "the image ..."."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """An image as its file declares it, before orientation is applied.
+
+    `declared` are the sizes (width, height) it names: one, or for AVIF and HEIF, where only their
+    own libraries can tell which counts, one for each item; `frames` is at least how many there are;
+    `orientation` is Exif's, 1 to 8; `min_is_white` marks 16-bit TIFFs whose zero is white;
+    `essential` is a file of the same format without what pixels do not need.
+    """
+
+    format: str
+    declared: tuple[tuple[int, int], ...]
+    frames: int
+    orientation: int
+    essential: bytes
+    min_is_white: bool = False
+
+
+def read_header(data: bytes) -> Header:
+    """The header of the image file `data`; raises `Malformed`."""
+    try:
+        return _reader(data)(data)
+    except (struct.error, IndexError) as error:
+        raise _corrupt("ends within its header") from error
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Exif's orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    if exif.startswith(b"Exif\0\0"):
+        exif = exif[6:]
+    try:
+        order = _byte_order(exif)
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, offset)
+        for entry in range(offset + 2, offset + 2 + 12 * count, 12):
+            tag, kind, length, value = struct.unpack_from(order + "HHIH", exif, entry)
+            if tag == _ORIENTATION:
+                return value if (kind, length) == (3, 1) and 1 <= value <= 8 else 1
+    except (struct.error, Malformed):
+        pass
+    return 1
+
+
+def _corrupt(message: str) -> Malformed:
+    return Malformed(Reason.IMAGE_CORRUPT, message)
+
+
+def _unsupported(message: str) -> Malformed:
+    return Malformed(Reason.IMAGE_UNSUPPORTED, message)
+
+
+_FOREIGN = (
+    (b"%PDF", "is a PDF document"),
+    (b"PK\x03\x04", "is a ZIP archive"),
+    (b"%!PS", "is a PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "is a PostScript document"),
+    (b"\x1f\x8b", "is a gzip archive"),
+    (b"8BPS", "is a Photoshop document"),
+    (b"\x00\x00\x01\x00", "is an icon"),
+    (b"\x00\x00\x00\x0cjP  ", "is a JPEG 2000 file"),
+    (b"\x00\x00\x00\x0cJXL ", "is a JPEG XL file"),
+    (b"\xff\x0a", "is a JPEG XL file"),
+    (b"\x1aE\xdf\xa3", "is a Matroska or WebM video"),
+    (b"II+\0", "is a BigTIFF file"),
+    (b"MM\0+", "is a BigTIFF file"),
+)
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+
+
+def _reader(data: bytes) -> Callable[[bytes], Header]:
+    """The function that reads a file that begins as `data` does."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return _jpeg
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _png
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return _gif
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return _tiff
+    if data.startswith(b"BM"):
+        return _bmp
+    if data[4:8] == b"ftyp":
+        return _heif
+    for magic, what in _FOREIGN:
+        if data.startswith(magic):
+            raise _unsupported(what)
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in start:
+        raise _unsupported("is an SVG drawing")
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        raise _unsupported("is an HTML page")
+    raise _unsupported("is of no format known here (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC)")
+
+
+# --- JPEG ---------------------------------------------------------------------------------------
+
+_SOF_DECODED = {0xC0, 0xC1, 0xC2}
+_SOF = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
+
+
+def _jpeg(data: bytes) -> Header:
+    parts = [data[:2]]
+    frame: bytes | None = None
+    progressive = False
+    orientation = 1
+    frames = 1
+    at = 2
+    for _ in range(_MAX_BLOCKS):
+        # Between segments there may be fill bytes and, in practice, junk.
+        found = _MARKER.search(data, at)
+        if found is None:
+            raise _corrupt("ends before its pixels begin")
+        at = found.start()
+        marker = data[at + 1]
+        if marker == 0xD9:
+            raise _corrupt("ends before its pixels begin")
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        end = at + 2 + length
+        if length < 2 or end > len(data):
+            raise _corrupt("has a segment that is longer than the file")
+        body = data[at + 4 : end] if length < 65536 else b""
+        if marker in _SOF:
+            if frame is not None:
+                raise _corrupt("has two frame headers")
+            if marker not in _SOF_DECODED:
+                raise _unsupported("is a lossless, hierarchical or arithmetic-coded JPEG")
+            if body[0] != 8:
+                raise _unsupported(f"is a JPEG of {body[0]} bits a sample; 8 are supported")
+            frame, progressive = body, marker == 0xC2
+        if marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:
+            orientation = exif_orientation(body)
+        if marker == 0xE2 and body.startswith(b"MPF\0"):
+            frames = 2
+        if marker == 0xDA:
+            break
+        # Application data and comments stay behind, but for the two that say what the colours are.
+        if marker < 0xE0 or marker in (0xE0, 0xEE):
+            parts.append(data[at:end])
+        at = end
+    else:
+        raise _corrupt(f"has more than {_MAX_BLOCKS} segments before its pixels")
+    if frame is None:
+        raise _corrupt("has pixels but no frame header")
+    height, width = struct.unpack_from(">HH", frame, 1)
+    if width * height > _JPEG_PIXELS_A_BYTE * (len(data) - at):
+        raise _implausible(width, height, len(data))
+    if progressive and data.count(b"\xff\xda", at) > _MAX_SCANS:
+        _check_scans(data, at)
+    parts.append(data[at:])
+    return Header("JPEG", ((width, height),), frames, orientation, b"".join(parts))
+
+
+def _check_scans(data: bytes, at: int) -> None:
+    """Raises where a JPEG whose first scan is at `at` has more scans than a picture needs."""
+    scans = 0
+    while (found := _MARKER.search(data, at)) is not None:
+        at = found.start()
+        marker = data[at + 1]
+        if marker == 0xD9 or at + 4 > len(data):
+            return
+        scans += marker == 0xDA
+        if scans > _MAX_SCANS:
+            raise _corrupt(f"has more than {_MAX_SCANS} scans")
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+
+
+# --- PNG ----------------------------------------------------------------------------------------
+
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def _png(data: bytes) -> Header:
+    length, kind, width, height, depth, colour, method, filtering, interlace = struct.unpack_from(
+        ">I4sIIBBBBB", data, 8
+    )
+    if (length, kind) != (13, b"IHDR"):
+        raise _corrupt("does not begin with an IHDR chunk")
+    if depth not in _PNG_DEPTHS.get(colour, ()) or method or filtering or interlace > 1:
+        raise _corrupt("has an IHDR chunk that no PNG can have")
+    parts = [data[:33]]
+    packed = 0
+    frames = orientation = 1
+    at = 33
+    for _ in range(_MAX_PNG_CHUNKS):
+        if at + 8 > len(data):
+            raise _corrupt("is cut off: its last chunk is missing")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise _corrupt("is cut off within a chunk")
+        if kind in (b"IDAT", b"PLTE", b"tRNS", b"IEND"):
+            parts.append(data[at:end])
+        if kind == b"IDAT":
+            packed += length
+        elif kind == b"acTL" and length == 8:
+            frames = max(1, struct.unpack_from(">I", data, at + 8)[0])
+        elif kind == b"eXIf":
+            orientation = exif_orientation(data[at + 8 : at + 8 + min(length, 65536)])
+        at = end
+        if kind == b"IEND":
+            break
+    else:
+        raise _corrupt(f"has more than {_MAX_PNG_CHUNKS} chunks")
+    if packed == 0:
+        raise _corrupt("has no pixels")
+    row = 1 + (width * depth * _PNG_CHANNELS[colour] + 7) // 8
+    # An interlaced image has a little more (a filter byte for each pass of a row).
+    if height * row > _DEFLATE_RATIO * packed + 1024:
+        raise _implausible(width, height, len(data))
+    return Header("PNG", ((width, height),), frames, orientation, b"".join(parts))
+
+
+# --- GIF ----------------------------------------------------------------------------------------
+
+
+def _gif(data: bytes) -> Header:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    parts = [data[:at]]
+    control = b""
+    for _ in range(_MAX_BLOCKS):
+        block = data[at]
+        if block == 0x2C:
+            break
+        if block == 0x3B:
+            raise _corrupt("has no pixels")
+        if block != 0x21:
+            raise _corrupt("has a block of no known kind")
+        end = _after_sub_blocks(data, at + 2)
+        if data[at + 1] == 0xF9:
+            control = data[at:end]
+        at = end
+    else:
+        raise _corrupt(f"has more than {_MAX_BLOCKS} blocks before its pixels")
+    x, y, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, at + 1)
+    if frame_width == 0 or frame_height == 0:
+        raise Malformed(Reason.IMAGE_BAD_SHAPE, "has a first frame of no size")
+    if frame_width * frame_height > _LZW_RATIO * (len(data) - at):
+        raise _implausible(frame_width, frame_height, len(data))
+    parts += [control, data[at:]]
+    # A frame may reach beyond the screen it is declared on; viewers enlarge the screen.
+    width, height = max(width, x + frame_width), max(height, y + frame_height)
+    pixels = at + 10 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0) + 1
+    return Header("GIF", ((width, height),), _gif_frames(data, pixels), 1, b"".join(parts))
+
+
+def _gif_frames(data: bytes, at: int) -> int:
+    """2 where another frame follows the one whose pixels begin at `at`, as far as we look."""
+    try:
+        at = _after_sub_blocks(data, at)
+        while data[at] == 0x21:
+            at = _after_sub_blocks(data, at + 2)
+        return 2 if data[at] == 0x2C else 1
+    except (IndexError, Malformed):
+        return 1  # cut off in the first frame, which the decoder will find
+
+
+def _after_sub_blocks(data: bytes, at: int) -> int:
+    for _ in range(_MAX_PNG_CHUNKS * 4):
+        size = data[at]
+        at += 1 + size
+        if size == 0:
+            return at
+    raise _corrupt("has more blocks than a GIF needs")
+
+
+# --- WebP ---------------------------------------------------------------------------------------
+
+
+def _webp(data: bytes) -> Header:
+    (size,) = struct.unpack_from("<I", data, 4)
+    if size + 8 > len(data):
+        raise _corrupt("is cut off: it is shorter than its header says")
+    first = data[12:16]
+    frames = orientation = 1
+    if first == b"VP8X":
+        flags = data[20]
+        width = 1 + int.from_bytes(data[24:27], "little")
+        height = 1 + int.from_bytes(data[27:30], "little")
+        if len(data) < 30:
+            raise _corrupt("ends within its header")
+        frames = 2 if flags & 0x02 else 1
+        if flags & 0x08:
+            orientation = exif_orientation(_riff_chunk(data, b"EXIF"))
+    elif first == b"VP8L":
+        signature, bits = struct.unpack_from("<BI", data, 20)
+        if signature != 0x2F:
+            raise _corrupt("has no lossless WebP signature")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif first == b"VP8 ":
+        if data[23:26] != b"\x9d\x01\x2a":
+            raise _corrupt("does not begin with a key frame")
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    else:
+        raise _corrupt("does not begin with a WebP chunk")
+    return Header("WEBP", ((width, height),), frames, orientation, data)
+
+
+def _riff_chunk(data: bytes, name: bytes) -> bytes:
+    at = 12
+    for _ in range(_MAX_BLOCKS):
+        if at + 8 > len(data):
+            break
+        kind, size = struct.unpack_from("<4sI", data, at)
+        if kind == name:
+            return data[at + 8 : at + 8 + min(size, 65536)]
+        at += 8 + size + (size & 1)
+    return b""
+
+
+# --- TIFF ---------------------------------------------------------------------------------------
+
+_ORIENTATION = 274
+_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_STRIP_OFFSETS, _SAMPLES, _ROWS, _STRIP_BYTES = 273, 277, 278, 279
+_TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT = 322, 323, 324, 325, 339
+# Every tag that pixels can depend on: those above, then fill order, fax options, planar
+# configuration, predictor, colour map, ink set, extra samples, JPEG tables and the YCbCr tags.
+_TIFF_KEPT = {
+    _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _ROWS,
+    _STRIP_BYTES, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT,
+    266, 284, 292, 293, 317, 320, 332, 338, 347, 529, 530, 531, 532,
+}  # fmt: skip
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+# None, CCITT (three), LZW, old and new JPEG, deflate (two numbers), PackBits, LZMA, Zstandard.
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32946, 32773, 34925, 50000}
+_TIFF_RATIOS = {1: 1, 5: _LZW_RATIO, 8: _DEFLATE_RATIO, 32946: _DEFLATE_RATIO, 32773: 128}
+
+
+def _tiff(data: bytes) -> Header:
+    order = _byte_order(data)
+    (directory,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, directory)
+    if count > _MAX_BLOCKS:
+        raise _corrupt("has a directory of absurd length")
+    kept: list[bytes] = []
+    values: dict[int, tuple[int, ...]] = {}
+    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
+        if tag not in _TIFF_KEPT and tag != _ORIENTATION:
+            continue
+        size = _TIFF_SIZES.get(kind, 0) * length
+        at = entry + 8 if size <= 4 else struct.unpack_from(order + "I", data, entry + 8)[0]
+        if size == 0 or at + size > len(data):
+            raise _corrupt(f"has a tag (number {tag}) that lies outside the file")
+        if tag in values:
+            raise _corrupt(f"has a tag (number {tag}) twice")
+        code = {1: "B", 3: "H", 4: "I"}.get(kind)
+        values[tag] = (
+            struct.unpack_from(f"{order}{min(length, 16)}{code}", data, at) if code else ()
+        )
+        values[-tag] = (length,)
+        if tag != _ORIENTATION:
+            kept.append(data[entry : entry + 12])
+
+    def one(tag: int, default: int) -> int:
+        return (values.get(tag) or (default,))[0]
+
+    width, height = one(_WIDTH, 0), one(_LENGTH, 0)
+    samples, bits = one(_SAMPLES, 1), one(_BITS, 1)
+    compression = one(_COMPRESSION, 1)
+    if compression not in _TIFF_COMPRESSIONS:
+        raise _unsupported(f"is a TIFF of compression {compression}, which is not supported")
+    if bits not in (1, 2, 4, 8, 16) or set(values.get(_BITS, (1,))) != {bits}:
+        raise _unsupported("is a TIFF of other than 1, 2, 4, 8 or 16 bits a sample")
+    if set(values.get(_SAMPLE_FORMAT, (1,))) != {1}:
+        raise _unsupported("is a TIFF of signed or floating-point samples")
+    if not 1 <= samples <= 5:
+        raise _unsupported(f"is a TIFF of {samples} samples a pixel")
+    _check_tiff_layout(values, width, height, samples)
+    if (ratio := _TIFF_RATIOS.get(compression)) and (
+        (width * samples * bits + 7) // 8 * height > ratio * len(data)
+    ):
+        raise _implausible(width, height, len(data))
+    # A new directory after everything else, with no successor, and the header pointing to it.
+    padding = b"\0" * (len(data) % 2)
+    essential = b"".join((
+        data[:4], struct.pack(order + "I", len(data) + len(padding)), data[8:], padding,
+        struct.pack(order + "H", len(kept)), *kept, b"\0\0\0\0",
+    ))  # fmt: skip
+    orientation = one(_ORIENTATION, 1)
+    (following,) = struct.unpack_from(order + "I", data, directory + 2 + 12 * count)
+    return Header(
+        "TIFF",
+        ((width, height),),
+        2 if following else 1,
+        orientation if 1 <= orientation <= 8 else 1,
+        essential,
+        min_is_white=bits == 16 and one(_PHOTOMETRIC, 0) == 0,
+    )
+
+
+def _check_tiff_layout(
+    values: dict[int, tuple[int, ...]], width: int, height: int, samples: int
+) -> None:
+    """Raises unless the image is cut into as many strips or tiles as its size asks for."""
+    if width == 0 or height == 0:
+        return  # the caller names that fault better
+    if _TILE_OFFSETS in values:
+        tile_width, tile_length = (values.get(tag, (0,))[:1] for tag in (_TILE_WIDTH, _TILE_LENGTH))
+        if not tile_width or not tile_length or 0 in tile_width + tile_length:
+            raise _corrupt("has tiles of no size")
+        across, down = tile_width[0], tile_length[0]
+        # A tile is decoded whole, however little of it the image shows.
+        if across > max(2 * width, 1024) or down > max(2 * height, 1024):
+            raise _corrupt("has tiles far larger than itself")
+        needed = -(-width // across) * -(-height // down)
+        given = values[-_TILE_OFFSETS][0]
+    elif _STRIP_OFFSETS in values:
+        rows = (values.get(_ROWS) or (height,))[0]
+        if rows == 0:
+            raise _corrupt("has strips of no rows")
+        needed = -(-height // min(rows, height))
+        given = values[-_STRIP_OFFSETS][0]
+    else:
+        raise _corrupt("says nowhere where its pixels are")
+    if not needed <= given <= needed * samples + 1:
+        raise _corrupt(f"needs {needed} strips or tiles and lists {given}")
+
+
+def _byte_order(data: bytes) -> str:
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        raise _corrupt("has no TIFF byte order")
+    return order
+
+
+# --- BMP ----------------------------------------------------------------------------------------
+
+
+def _bmp(data: bytes) -> Header:
+    offset, size = struct.unpack_from("<II", data, 10)
+    if size == 12:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression = 0
+    elif size in (40, 52, 56, 64, 108, 124):
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+        height = abs(height)
+    else:
+        raise _unsupported("is of no format known here: it begins as a BMP but is none")
+    if bits not in (1, 4, 8, 16, 24, 32):
+        raise _corrupt(f"is a BMP of {bits} bits a pixel, which there is not")
+    if compression not in (0, 3):
+        raise _unsupported("is a compressed BMP")
+    if width < 0:
+        raise Malformed(Reason.IMAGE_BAD_SHAPE, "has a negative width")
+    if offset + (width * bits + 31) // 32 * 4 * height > len(data):
+        raise _corrupt(f"is too short for the {width}x{height} pixels it declares")
+    return Header("BMP", ((width, height),), 1, 1, data)
+
+
+# --- AVIF and HEIF ------------------------------------------------------------------------------
+
+
+# An item's size: the box's length and name, its version and flags.
+_ISPE = re.compile(rb"\0\0\0\x14ispe\0\0\0\0")
+
+
+def _heif(data: bytes) -> Header:
+    (size,) = struct.unpack_from(">I", data, 0)
+    if not 16 <= size <= min(len(data), 4096):
+        raise _corrupt("has a file type box of absurd length")
+    major = data[8:12]
+    brands = {data[at : at + 4] for at in range(16, size - 3, 4)} | {major}
+    if major in _AVIF_BRANDS or (major not in _HEIF_BRANDS - {b"mif1"} and brands & _AVIF_BRANDS):
+        name = "AVIF"
+    elif brands & _HEIF_BRANDS:
+        name = "HEIF"
+    else:
+        raise _unsupported("is a video or another kind of ISO media file")
+    at = size
+    described: tuple[tuple[int, int], ...] | None = None
+    for _ in range(_MAX_BLOCKS):
+        if at + 8 > len(data):
+            break
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, at + 8)
+        size = size or len(data) - at
+        if size < 8 or at + size > len(data):
+            raise _corrupt("is cut off within a box")
+        if kind == b"meta":
+            described = tuple(
+                struct.unpack_from(">II", data, found.end())
+                for found in _ISPE.finditer(data, at, at + size - 8)
+            )
+        elif kind == b"moov" and described is None:
+            described = ()
+        at += size
+    if described is None:
+        raise _corrupt("has no box that describes a picture")
+    return Header(name, described, 1, 1, data)
+
+
+def _implausible(width: int, height: int, length: int) -> Malformed:
+    return _corrupt(f"declares {width}x{height} pixels, more than its {length} bytes can hold")

@@ -1,0 +1,293 @@
+"""Encoded images to RGB arrays and back.
+
+The gateway calls `probe` on what a client sent, before anything is queued; the planner and the
+segmenter call `decode` in a thread pool, where the pixels are used. Both judge by the same header
+(`services.codecs.headers`) and the same `ImageLimits`, so what was admitted can be decoded.
+
+An image is what a viewer shows: Exif orientation applied, the first frame of several, transparency
+on white, 16 bits scaled to 8. Colour profiles are not applied.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from services.codecs.headers import Header, Malformed, exif_orientation, read_header
+from services.errors import InvalidMedia, Reason, ServiceError, TooLarge
+
+Rgb = NDArray[np.uint8]
+
+# Pixels converted at a time: bounds what conversion adds to the decoder's own memory.
+_BAND_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What an image may be. Sides and pixels are those of the decoded image.
+
+    A decoder needs about eight bytes a pixel, so the defaults bound one decode to some 400 MB.
+    """
+
+    max_bytes: int = 32 << 20
+    """Length of the encoded file."""
+    max_pixels: int = 50_000_000
+    """Width times height; a 50-megapixel camera's picture passes."""
+    max_side: int = 16384
+    min_side: int = 8
+    """Smaller images hold nothing to find."""
+    max_aspect: float = 20.0
+    """Longer side over shorter; the models see a square, and beyond this nothing is left in it."""
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What is known of an image without decoding it.
+
+    `width` and `height` are in pixels as a viewer shows them (orientation applied); `frames` is at
+    least how many the file has (1 for a still image); `mode` is Pillow's name of the stored pixels;
+    `exif_orientation` is 1 to 8, 1 where the file has none.
+    """
+
+    width: int
+    height: int
+    format: str
+    frames: int
+    mode: str
+    exif_orientation: int
+
+
+def probe(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: str = "image.content"
+) -> ImageHeader:
+    """What `data` says of itself, if it is an image that `decode` would try to decode.
+
+    Decodes no pixel. Raises `InvalidMedia` or `TooLarge` with the reason, at `field`.
+    """
+    image, header = _open(data, limits, field)
+    width, height = image.size
+    if header.orientation >= 5:
+        width, height = height, width
+    return ImageHeader(width, height, header.format, header.frames, image.mode, header.orientation)
+
+
+def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: str = "image.content") -> Rgb:
+    """The pixels of `data`: uint8 (H, W, 3) RGB, C-contiguous, as a viewer shows them.
+
+    Safe to call from many threads. Raises `InvalidMedia` or `TooLarge` with the reason, at `field`.
+    """
+    image, header = _open(data, limits, field)
+    declared = image.size
+    with _faults_named(field):
+        image.load()
+        if image.size != declared:
+            raise ValueError("its pixels are not of the size it declares")
+        rgb = _to_rgb(image, min_is_white=header.min_is_white)
+    return _oriented(rgb, header.orientation)
+
+
+def encode(
+    pixels: Rgb, format: Literal["png", "jpeg", "webp"] = "png", *, quality: int = 90
+) -> bytes:
+    """`pixels`, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, as a file; JPEG puts alpha on white.
+
+    `quality`, 1 to 100, is for JPEG and WebP.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise ValueError(f"an image is uint8 (H, W, 3 or 4), not {pixels.dtype} {pixels.shape}")
+    buffer = io.BytesIO()
+    if format == "jpeg":
+        if pixels.shape[2] == 4:
+            pixels = _on_white(pixels)
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
+    elif format == "webp":
+        Image.fromarray(pixels).save(buffer, "WEBP", quality=quality)
+    else:
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def content_hash(data: bytes) -> str:
+    """What caches know an encoded image by: 40 hexadecimal digits of BLAKE2b."""
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
+
+
+@contextmanager
+def _faults_named(field: str) -> Iterator[None]:
+    """Turns whatever a decoder raises within the block into `InvalidMedia` at `field`.
+
+    Pillow and the libraries below it raise nearly every built-in exception on crafted files.
+    """
+    try:
+        yield
+    except ServiceError:
+        raise
+    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLarge(
+            Reason.IMAGE_TOO_LARGE, "the image is too large to decode", field=field
+        ) from error
+    except Exception as error:
+        detail = str(error).strip().splitlines()
+        raise InvalidMedia(
+            Reason.IMAGE_CORRUPT,
+            "the image cannot be decoded" + (f": {detail[0][:120]}" if detail else ""),
+            field=field,
+        ) from error
+
+
+def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile.ImageFile, Header]:
+    """The image behind `data`, no pixel decoded yet, after every check that a header allows."""
+    if not data:
+        raise InvalidMedia(Reason.IMAGE_MISSING, "the image is empty", field=field)
+    if len(data) > limits.max_bytes:
+        raise TooLarge(
+            Reason.IMAGE_TOO_LARGE,
+            f"the image has {len(data)} bytes; at most {limits.max_bytes} are allowed",
+            field=field,
+        )
+    try:
+        header = read_header(data)
+    except Malformed as error:
+        raise InvalidMedia(error.reason, f"the image {error.message}", field=field) from None
+    for width, height in header.declared:
+        _check_size(width, height, limits, field)
+    opener = _opener(header.format)
+    if opener is None:
+        raise InvalidMedia(
+            Reason.IMAGE_UNSUPPORTED,
+            f"the image is {header.format}, for which no decoder is installed",
+            field=field,
+        )
+    with _faults_named(field):
+        # The plugin itself and not `Image.open`: no other plugin can be reached, nothing needs
+        # registering, and the sizes are judged by our limits alone.
+        image = opener(io.BytesIO(header.essential))
+        width, height = image.size
+        if header.format not in ("AVIF", "HEIF") and (width, height) not in header.declared:
+            raise ValueError("its header contradicts itself")
+    _check_size(width, height, limits, field)
+    _check_shape(width, height, limits, field)
+    if image.mode not in _MODES:
+        raise InvalidMedia(
+            Reason.IMAGE_UNSUPPORTED,
+            f"the image has pixels of a kind ({image.mode}) that is not supported",
+            field=field,
+        )
+    if header.format == "AVIF":
+        # Pillow hands the container's rotation on as Exif; libheif has applied it already.
+        header = replace(header, orientation=exif_orientation(image.info.get("exif", b"")))
+    if header.format in ("AVIF", "HEIF"):
+        header = replace(header, frames=getattr(image, "n_frames", 1))
+    return image, header
+
+
+def _check_size(width: int, height: int, limits: ImageLimits, field: str) -> None:
+    if width == 0 or height == 0:
+        raise InvalidMedia(
+            Reason.IMAGE_BAD_SHAPE, f"the image is {width}x{height}: it has no pixels", field=field
+        )
+    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+        raise TooLarge(
+            Reason.IMAGE_TOO_LARGE,
+            f"the image is {width}x{height}; at most {limits.max_side} a side and "
+            f"{limits.max_pixels} pixels in all are allowed",
+            field=field,
+        )
+
+
+def _check_shape(width: int, height: int, limits: ImageLimits, field: str) -> None:
+    short, long = sorted((width, height))
+    if short < limits.min_side:
+        raise InvalidMedia(
+            Reason.IMAGE_BAD_SHAPE,
+            f"the image is {width}x{height}; at least {limits.min_side} a side are needed",
+            field=field,
+        )
+    if long > limits.max_aspect * short:
+        raise InvalidMedia(
+            Reason.IMAGE_BAD_SHAPE,
+            f"the image is {width}x{height}; one side may be at most {limits.max_aspect:g} times "
+            "the other",
+            field=field,
+        )
+
+
+def _opener(format: str) -> Callable[[io.BytesIO], ImageFile.ImageFile] | None:
+    """Pillow's plugin for `format`; None where its library is not installed."""
+    if format == "HEIF":
+        try:
+            from pillow_heif import HeifImageFile
+        except ImportError:
+            return None
+        return HeifImageFile
+    if format == "AVIF":
+        from PIL.AvifImagePlugin import SUPPORTED, AvifImageFile
+
+        return AvifImageFile if SUPPORTED else None
+    return {
+        "JPEG": JpegImageFile,
+        "PNG": PngImageFile,
+        "GIF": GifImageFile,
+        "WEBP": WebPImageFile,
+        "TIFF": TiffImageFile,
+        "BMP": BmpImageFile,
+    }[format]
+
+
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+# Left out: "I" and "F" (32-bit samples, of no known range), "LAB" and "HSV".
+_MODES = frozenset(("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", *_ALPHA, *_SIXTEEN_BITS))
+
+
+def _to_rgb(image: Image.Image, *, min_is_white: bool) -> Rgb:
+    """The pixels of a decoded image of any of `_MODES`, converted a band of rows at a time."""
+    width, height = image.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    has_alpha = image.mode in _ALPHA or (
+        "transparency" in image.info and image.mode not in _SIXTEEN_BITS
+    )
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        if image.mode in _SIXTEEN_BITS:
+            deep = np.asarray(band).astype(np.uint32)
+            grey = ((deep * 255 + 32767) // 65535).astype(np.uint8)
+            rgb[top : top + rows] = (255 - grey if min_is_white else grey)[..., None]
+        elif has_alpha:
+            rgb[top : top + rows] = _on_white(np.asarray(band.convert("RGBA")))
+        else:
+            rgb[top : top + rows] = np.asarray(band.convert("RGB"))
+    return rgb
+
+
+def _on_white(rgba: NDArray[np.uint8]) -> Rgb:
+    """uint8 (H, W, 4) with straight alpha over white: uint8 (H, W, 3)."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _oriented(rgb: Rgb, orientation: int) -> Rgb:
+    """`rgb` turned and mirrored as Exif's `orientation` asks."""
+    if orientation in (5, 6, 7, 8):
+        rgb = rgb.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        rgb = rgb[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        rgb = rgb[::-1]
+    return np.ascontiguousarray(rgb)
