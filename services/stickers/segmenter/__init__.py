@@ -1,0 +1,1 @@
+"""Trains and exports the tiny `Sam3Model` of sticker world."""

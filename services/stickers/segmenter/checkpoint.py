@@ -1,0 +1,52 @@
+"""Making the tiny model and writing it in the form that `Sam3Model.from_pretrained` reads."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import CLIPTokenizer, Sam3Model
+
+from services.stickers.phrases import PhraseBook
+from services.stickers.segmenter.config import MAX_TEXT_TOKENS, tiny_config
+from services.stickers.segmenter.sampling import UNKNOWN
+from services.stickers.segmenter.tokenizer import special_tokens, train_tokenizer
+
+_VOCABULARY_SIZE = 1024
+
+
+def new_tokenizer(book: PhraseBook) -> CLIPTokenizer:
+    """The tokenizer, trained anew; the same phrases give the same tokens."""
+    return train_tokenizer(
+        sorted(book.meanings),
+        [*UNKNOWN, "the", "a", "all", "visual"],
+        _VOCABULARY_SIZE,
+        MAX_TEXT_TOKENS,
+    )
+
+
+def new_model(tokenizer: CLIPTokenizer, seed: int) -> Sam3Model:
+    """A model with random weights, reproducible from the seed.
+
+    Two things start better than transformers leaves them: the queries' reference boxes lie on
+    a grid over the picture instead of all in its centre, and boxes start at their references.
+    """
+    torch.manual_seed(seed)
+    model = Sam3Model(tiny_config(len(tokenizer), special_tokens(tokenizer)))
+    decoder = model.detr_decoder
+    side = round(decoder.config.num_queries**0.5)
+    points = (torch.arange(side) + 0.5) / side
+    grid = torch.cartesian_prod(points, points)
+    boxes = torch.cat([grid, torch.full_like(grid, 0.25)], 1)
+    with torch.no_grad():
+        decoder.reference_points.weight[: len(boxes)] = boxes.logit()
+        last: nn.Linear = decoder.box_head.layer3
+        last.weight.zero_()
+        last.bias.zero_()
+    return model
+
+
+def export(model: Sam3Model, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write config.json, model.safetensors and the tokenizer's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,76 @@
+"""The shape of the tiny `Sam3Model` that lives in sticker world.
+
+Same architecture as ``facebook/sam3``, not quite two million parameters. Two departures that pay
+on a CPU: 12 px patches on a 240 px square (400 tokens), and masks at twice the token grid
+instead of four times it (3x3 convolutions at the finest level would cost more than all the
+rest; a 40 x 40 mask still allows a mean IoU of 0.86 on this world's stickers).
+"""
+
+from transformers import CLIPTextConfig, Sam3Config
+from transformers.models.sam3.configuration_sam3 import (
+    Sam3DETRDecoderConfig,
+    Sam3DETREncoderConfig,
+    Sam3GeometryEncoderConfig,
+    Sam3MaskDecoderConfig,
+    Sam3VisionConfig,
+    Sam3ViTConfig,
+)
+
+from services.stickers.segmenter.tokenizer import SpecialTokens
+
+MAX_TEXT_TOKENS = 32
+
+
+def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
+    """The configuration of the shipped checkpoint.
+
+    Args:
+        vocabulary_size: number of text tokens.
+        tokens: ids of the special tokens; CLIP pools at the end token.
+    """
+    patch, image_size = 12, 240
+    grid = image_size // patch
+    hidden = 64
+    backbone = Sam3ViTConfig(
+        hidden_size=96,
+        intermediate_size=288,
+        num_hidden_layers=6,
+        num_attention_heads=3,
+        image_size=image_size,
+        pretrain_image_size=image_size,
+        patch_size=patch,
+        window_size=10,
+        global_attn_indexes=[2, 5],
+    )
+    vision = Sam3VisionConfig(
+        backbone_config=backbone,
+        fpn_hidden_size=hidden,
+        scale_factors=[2.0, 1.0, 0.5],
+        backbone_feature_sizes=[[2 * grid, 2 * grid], [grid, grid], [grid // 2, grid // 2]],
+    )
+    text = CLIPTextConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=96,
+        intermediate_size=192,
+        projection_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TEXT_TOKENS,
+        hidden_act="gelu",
+        bos_token_id=tokens.start,
+        eos_token_id=tokens.end,
+        pad_token_id=tokens.end,
+    )
+    shared = {"hidden_size": hidden, "num_attention_heads": 4, "intermediate_size": 192}
+    return Sam3Config(
+        vision_config=vision,
+        text_config=text,
+        geometry_encoder_config=Sam3GeometryEncoderConfig(**shared, num_layers=1, dropout=0.0),
+        detr_encoder_config=Sam3DETREncoderConfig(**shared, num_layers=2, dropout=0.0),
+        detr_decoder_config=Sam3DETRDecoderConfig(
+            **shared, num_layers=3, num_queries=16, dropout=0.0
+        ),
+        mask_decoder_config=Sam3MaskDecoderConfig(
+            hidden_size=hidden, num_attention_heads=4, num_upsampling_stages=1
+        ),
+    )

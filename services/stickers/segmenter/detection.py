@@ -1,0 +1,139 @@
+"""The model's forward pass with what training needs: every decoder layer, shared encodings.
+
+`Sam3Model.forward` returns the last layer only and encodes each pair's image again. The same
+parts are called here in the same order; a test holds the last layer against the model's own
+forward.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import Sam3Model
+from transformers.models.sam3.modeling_sam3 import (
+    Sam3VisionEncoderOutput,
+    box_cxcywh_to_xyxy,
+    inverse_sigmoid,
+)
+
+from services.stickers.segmenter.data import Pairs
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What all l decoder layers say of n pairs with q queries each.
+
+    Attributes:
+        logits: ``[l, n, q]``.
+        boxes: cx cy w h in 0 to 1, ``[l, n, q, 4]``.
+        presence: logits, ``[l, n]``.
+        masks: logits, ``[l, n, q, m, m]``.
+        semantic: logits, ``[n, m, m]``.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    presence: Tensor
+    masks: Tensor
+    semantic: Tensor
+
+
+def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> Detections:
+    """Run everything behind the vision encoder for the pairs of a batch.
+
+    Args:
+        model: the model.
+        vision: encodings of the batch's images, each once.
+        pairs: which image and phrase (and boxes) each pair has.
+    """
+    features = [level[pairs.image] for level in vision.fpn_hidden_states[:-1]]
+    positions = [level[pairs.image] for level in vision.fpn_position_encoding[:-1]]
+    prompt = model.get_text_features(
+        input_ids=pairs.input_ids, attention_mask=pairs.attention_mask, return_dict=True
+    ).pooler_output
+    prompt_mask = pairs.attention_mask.bool()
+    if pairs.boxes is not None:
+        labels = pairs.box_labels
+        geometry = model.geometry_encoder(
+            box_embeddings=pairs.boxes,
+            box_mask=labels >= 0,
+            box_labels=labels.clamp(min=0),
+            img_feats=features,
+            img_pos_embeds=positions,
+        )
+        prompt = torch.cat([prompt, geometry.last_hidden_state], 1)
+        prompt_mask = torch.cat([prompt_mask, geometry.attention_mask], 1)
+    encoded = model.detr_encoder(
+        vision_features=[features[-1]],
+        text_features=prompt,
+        vision_pos_embeds=[positions[-1]],
+        text_mask=prompt_mask,
+    )
+    decoded = model.detr_decoder(
+        vision_features=encoded.last_hidden_state,
+        text_features=encoded.text_features,
+        vision_pos_encoding=encoded.pos_embeds_flattened,
+        text_mask=prompt_mask,
+        spatial_shapes=encoded.spatial_shapes,
+    )
+    queries = decoded.intermediate_hidden_states
+    offsets = model.detr_decoder.box_head(queries)
+    logits = model.dot_product_scoring(
+        decoder_hidden_states=queries, text_features=encoded.text_features, text_mask=prompt_mask
+    ).squeeze(-1)
+    layers, count, per_layer, width = queries.shape
+    # The mask decoder sees the queries of all layers at once: its pixel part is the dear one.
+    masks = model.mask_decoder(
+        decoder_queries=queries.transpose(0, 1).reshape(count, layers * per_layer, width),
+        backbone_features=features,
+        encoder_hidden_states=encoded.last_hidden_state,
+        prompt_features=prompt,
+        prompt_mask=prompt_mask,
+    )
+    grid = masks.pred_masks.shape[-2:]
+    return Detections(
+        logits=logits,
+        boxes=(inverse_sigmoid(decoded.reference_boxes) + offsets).sigmoid(),
+        presence=decoded.presence_logits.squeeze(-1),
+        masks=masks.pred_masks.view(count, layers, per_layer, *grid).transpose(0, 1),
+        semantic=masks.semantic_seg.squeeze(1),
+    )
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """cx cy w h → x0 y0 x1 y1."""
+    return box_cxcywh_to_xyxy(boxes)
+
+
+class DenseHeads(nn.Module):
+    """Throw-away heads on the fusion level of the neck, trained with the model, not exported.
+
+    They say of each token which concept it shows and where that sticker's box lies. The
+    classifier's weights are the text encoder's features of the concepts' names: vision and
+    text are brought into one space before fusion has to find it.
+    """
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.vision = nn.Linear(width, 96)
+        self.text = nn.Linear(text_width, 96)
+        self.background = nn.Parameter(torch.zeros(96))
+        self.box = nn.Sequential(nn.Linear(width, 96), nn.GELU(), nn.Linear(96, 4))
+
+    def forward(self, features: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
+        """Token logits and boxes.
+
+        Args:
+            features: ``[b, c, g, g]``.
+            names: pooled text features of the concepts, ``[k, d]``.
+
+        Returns:
+            Logits ``[b, g, g, k + 1]``, background last; boxes cx cy w h ``[b, g, g, 4]``.
+        """
+        tokens = features.permute(0, 2, 3, 1)
+        classes = torch.cat([self.text(names), self.background[None]])
+        grid = torch.arange(tokens.shape[1], device=tokens.device).add(0.5) / tokens.shape[1]
+        centres = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1)
+        raw = self.box(tokens)
+        boxes = torch.cat([centres + raw[..., :2], (raw[..., 2:] - 1.5).sigmoid()], -1)
+        return self.vision(tokens) @ classes.T / 4.0, boxes

@@ -1,0 +1,146 @@
+"""How good the model is while it trains: plain `Sam3Model` calls on scenes it never saw.
+
+Full-size scenes of the world's definition, the figures of its "Figures" section. What is
+reported to users is measured through the public API instead, on the held-out seeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import CLIPTokenizer, Sam3Model
+
+from services.stickers.scenes import Instance, random_scene
+from services.stickers.segmenter.data import preprocess
+from services.stickers.segmenter.sampling import PhraseSampler
+
+_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Counts over all (scene x phrase) pairs, and what follows from them.
+
+    Attributes:
+        pairs: phrases asked.
+        hits, hits_75: predictions matched to a wanted instance at IoU 0.5 and 0.75.
+        predicted: predictions that count (those on "don't care" stickers do not).
+        wanted: instances that should have been found.
+        iou_sum: of the matches at 0.5.
+        presence_pairs, presence_right: pairs whose presence is known, and right.
+        absent: pairs of which nothing is there.
+        false_instances: predictions in those.
+    """
+
+    pairs: int
+    hits: int
+    hits_75: int
+    predicted: int
+    wanted: int
+    iou_sum: float
+    presence_pairs: int
+    presence_right: int
+    absent: int
+    false_instances: int
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures by name, for a log."""
+        both = max(1, self.predicted + self.wanted)
+        return {
+            "f1": 2 * self.hits / both,
+            "f1_75": 2 * self.hits_75 / both,
+            "precision": self.hits / max(1, self.predicted),
+            "recall": self.hits / max(1, self.wanted),
+            "mean_iou": self.iou_sum / max(1, self.hits),
+            "presence": self.presence_right / max(1, self.presence_pairs),
+            "false_per_absent": self.false_instances / max(1, self.absent),
+        }
+
+
+def validate(
+    model: Sam3Model,
+    tokenizer: CLIPTokenizer,
+    sampler: PhraseSampler,
+    seeds: Sequence[int],
+    phrases_per_scene: int = 4,
+    size: tuple[int, int] | None = None,
+) -> Figures:
+    """Measure the model on the scenes of these seeds.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's.
+        sampler: draws the phrases from the same seeds.
+        seeds: one scene each.
+        phrases_per_scene: phrases asked about each.
+        size: of the scenes; by default drawn after the world's definition.
+    """
+    totals = np.zeros(10)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        scene = random_scene(rng, size=size)
+        for phrase in sampler.phrases(rng, scene, phrases_per_scene):
+            matching = sampler.book.matching_concepts(phrase)
+            targets = [x for x in scene.instances if x.concept.index in matching]
+            masks, present = predict(model, tokenizer, scene.image, phrase)
+            totals += _counts(masks, present, targets)
+    whole = [int(value) for value in totals]
+    return Figures(*whole[:5], float(totals[5]), *whole[6:])
+
+
+@torch.no_grad()
+def predict(
+    model: Sam3Model, tokenizer: CLIPTokenizer, image: np.ndarray, phrase: str
+) -> tuple[np.ndarray, bool]:
+    """Masks of one phrase, bool ``[n, h, w]``, and whether the concept is said to be there."""
+    text = tokenizer([phrase], return_tensors="pt")
+    pixels = preprocess([image], model.config.image_size)
+    output = model(
+        pixel_values=pixels, input_ids=text.input_ids, attention_mask=text.attention_mask
+    )
+    presence = output.presence_logits[0].sigmoid()
+    scores = output.pred_logits[0].sigmoid() * presence
+    logits = output.pred_masks[0, scores > _THRESHOLD]
+    if not len(logits):
+        return np.zeros((0, *image.shape[:2]), bool), bool(presence > _THRESHOLD)
+    masks = F.interpolate(logits[None], image.shape[:2], mode="bilinear")[0] > 0
+    return masks.numpy(), bool(presence > _THRESHOLD)
+
+
+def _counts(masks: np.ndarray, present: bool, targets: Sequence[Instance]) -> np.ndarray:
+    overlaps = np.zeros((len(masks), len(targets)))
+    for row, mask in enumerate(masks):
+        area = int(mask.sum())
+        for column, target in enumerate(targets):
+            x0, y0, x1, y1 = target.box
+            shared = int((mask[y0:y1, x0:x1] & target.visible).sum())
+            overlaps[row, column] = shared / max(1, area + target.area - shared)
+    wanted = sum(not target.dont_care for target in targets)
+    hits, ignored, matched = 0, 0, []
+    for row in np.argsort(-overlaps.max(1, initial=0.0)):
+        best = int(overlaps[row].argmax()) if len(targets) else 0
+        if len(targets) and overlaps[row, best] >= 0.5:
+            if targets[best].dont_care:
+                ignored += 1
+            else:
+                hits += 1
+                matched.append(overlaps[row, best])
+                overlaps[:, best] = 0
+    known = bool(wanted or not targets)
+    return np.array(
+        [
+            1,
+            hits,
+            sum(iou >= 0.75 for iou in matched),
+            len(masks) - ignored,
+            wanted,
+            sum(matched),
+            known,
+            known and present == bool(wanted),
+            not targets,
+            0 if targets else len(masks),
+        ],
+        dtype=float,
+    )
