@@ -24,6 +24,7 @@ Colour = tuple[int, int, int]
 _GOLDEN_ANGLE = 137.50776
 _WHITE: Colour = (255, 255, 255)
 _INK: Colour = (16, 18, 24)
+_PALE: Colour = (186, 192, 204)
 
 
 def instance_colour(id: int) -> Colour:
@@ -50,7 +51,7 @@ def overlay(
     *,
     scores: Sequence[float] = (),
     ids: Sequence[int] = (),
-    fill: float = 0.42,
+    fill: float = 0.3,
 ) -> Rgb:
     """`rgb` with each mask tinted and outlined in its instance's colour, and tagged.
 
@@ -83,15 +84,15 @@ def spotlight(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
     """`rgb` with all that is outside the masks dimmed and drained of colour, in a fall of light."""
     _check(rgb, masks)
     image = Image.fromarray(rgb)
-    dark = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.12)).enhance(0.26)
+    dark = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.2)).enhance(0.34)
     selected = _union(rgb, masks)
     if not selected.any():
         return np.asarray(dark)
     # Light spills onto what is near: a wide blur of the selection, made small where it is cheap.
-    lit = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.3)).enhance(0.62)
+    lit = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.4)).enhance(0.7)
     small = Image.fromarray(selected).convert("L")
     small.thumbnail((384, 384), Image.Resampling.BOX)
-    glow = small.filter(ImageFilter.GaussianBlur(0.06 * max(small.size)))
+    glow = small.filter(ImageFilter.GaussianBlur(0.07 * max(small.size)))
     around = Image.composite(lit, dark, glow.resize(image.size, Image.Resampling.BICUBIC))
     subject = ImageEnhance.Color(ImageEnhance.Brightness(image).enhance(1.03)).enhance(1.06)
     return np.asarray(Image.composite(subject, around, _smooth(selected)))
@@ -191,11 +192,11 @@ def _inner_alpha(mask: Mask) -> NDArray[np.uint8]:
 
 
 def _line_width(size: tuple[int, int]) -> float:
-    return min(8.0, max(1.4, math.sqrt(size[0] * size[1]) / 320))
+    return min(8.0, max(1.4, math.sqrt(size[0] * size[1]) / 270))
 
 
 def _paint(canvas: Image.Image, mask: Mask, colour: Colour, line: float, fill: float) -> None:
-    """Tints `mask` and draws its outline, with a dark edge that sets it off from any background."""
+    """Tints `mask` and draws its outline, with a white one around it that sets it off anywhere."""
     extent = _extent(mask)
     if extent is None:
         return
@@ -208,14 +209,14 @@ def _paint(canvas: Image.Image, mask: Mask, colour: Colour, line: float, fill: f
     sigma = max(0.7, 0.55 * line)
     inside = (margin, margin, margin + x1 - x0, margin + y1 - y0)
     field = _smooth(window, sigma).crop(inside)
-    tint = field.point([round(fill * level) for level in range(256)])
     # Of a straight edge at distance d the blur is the normal distribution's integral at d / sigma.
     normal = NormalDist(0.0, sigma)
     distance = [normal.inv_cdf((level + 0.5) / 256) for level in range(256)]
+    tint = field.point([round(fill * level) for level in range(256)])
     stroke = field.point([_coverage(abs(d), line / 2) for d in distance])
-    shade = field.point([round(0.45 * _coverage(abs(d + 0.6 * line), line / 2)) for d in distance])
+    keyline = field.point([_coverage(abs(d + 0.75 * line), 0.25 * line) for d in distance])
     canvas.paste(colour, (x0, y0), tint)
-    canvas.paste(_INK, (x0, y0), shade)
+    canvas.paste(_WHITE, (x0, y0), keyline)
     canvas.paste(colour, (x0, y0), stroke)
 
 
@@ -315,30 +316,31 @@ class _Crowd:
 
 
 def _tag_picture(tag: _Tag, image: tuple[int, int]) -> Image.Image:
-    """A rounded tag, RGBA: the label, and the score a little paler."""
-    size = min(44.0, max(11.0, math.sqrt(image[0] * image[1]) / 40))
+    """A dark rounded tag, RGBA: a dot of the instance's colour, the label, and the score paler."""
+    size = min(44.0, max(11.0, math.sqrt(image[0] * image[1]) / 42))
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is never the bitmap font
     score = "" if tag.score is None else f"{round(100 * tag.score)}%"
-    across, down, space = round(0.55 * size), round(0.28 * size), round(0.4 * size)
-    taken = 2 * across + (space + math.ceil(font.getlength(score)) if score else 0)
-    label = _fitted(tag.label, font, 0.9 * image[0] - taken)
-    label_width = math.ceil(font.getlength(label))
+    dot, margin, down, space = 0.62 * size, 0.5 * size, 0.26 * size, 0.4 * size
+    left = margin + dot + space
+    right = margin + (space + font.getlength(score) if score else 0)
+    label = _fitted(tag.label, font, 0.9 * image[0] - left - right)
     ascent, descent = font.getmetrics()
-    width, height = taken + label_width, 2 * down + ascent + descent
-    # Pillow's shapes have hard edges: drawn large and made small, they are smooth.
-    shape = Image.new("L", (4 * width, 4 * height))
-    ImageDraw.Draw(shape).rounded_rectangle(
-        (0, 0, 4 * width - 1, 4 * height - 1), radius=4 * 0.32 * height, fill=255
-    )
-    picture = Image.new("RGBA", (width, height), tag.colour)
-    ink = _WHITE if _luminance(tag.colour) < 0.36 else _INK
-    paler = tuple(round(0.72 * a + 0.28 * b) for a, b in zip(ink, tag.colour, strict=True))
+    width = math.ceil(left + font.getlength(label) + right)
+    height = round(2 * down) + ascent + descent
+    # Pillow's shapes have hard edges: drawn four times as large and made small, they are smooth.
+    shape = Image.new("RGBA", (4 * width, 4 * height), (*_INK, 0))
+    draw = ImageDraw.Draw(shape)
+    edge = (0, 0, 4 * width - 1, 4 * height - 1)
+    draw.rounded_rectangle(edge, radius=1.3 * height, fill=(*_INK, 222))
+    top = 2 * height - 2 * dot
+    draw.ellipse((4 * margin, top, 4 * (margin + dot), top + 4 * dot), fill=(*tag.colour, 255))
+    picture = shape.resize((width, height), Image.Resampling.BOX)
     draw = ImageDraw.Draw(picture)
-    draw.text((across, down), label, font=font, fill=ink)
+    draw.text((left, down), label, font=font, fill=(*_WHITE, 255))
     if score:
-        draw.text((across + label_width + space, down), score, font=font, fill=paler)
-    picture.putalpha(shape.resize((width, height), Image.Resampling.BOX))
+        start = width - margin - font.getlength(score)
+        draw.text((start, down), score, font=font, fill=(*_PALE, 255))
     return picture
 
 
@@ -370,12 +372,3 @@ def _oklch_to_srgb(lightness: float, chroma: float, hue: float) -> tuple[float, 
         12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in linear
     )
     return red, green, blue
-
-
-def _luminance(colour: Colour) -> float:
-    """WCAG's relative luminance, 0 to 1."""
-    red, green, blue = (
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in (channel / 255 for channel in colour)
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
