@@ -61,6 +61,9 @@ def ingress(
                 observe(name, code)
             return answer
 
+        # Serve passes the context only to a method whose signature names `grpc_context`, and would
+        # read the signature of what is wrapped.
+        del handle.__wrapped__
         return handle
 
     return decorate
