@@ -1,0 +1,57 @@
+"""How the client's channels are made, and when a call is made again.
+
+A picture in and rendered pictures out can be large, so messages may be; keepalive finds a peer
+that went away without a word. gRPC's own retries stay off: what is safe to repeat is decided from
+the service's reason (`LimelightError.safe_to_retry`), not from the status alone.
+"""
+
+import random
+import time
+from dataclasses import dataclass
+
+from limelight.errors import LimelightError
+
+MAX_MESSAGE_BYTES = 64 << 20
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.enable_retries", 0),
+    # The first reconnection comes sooner than the first retry of a call.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a call that is safe to repeat is made again.
+
+    Attributes:
+        attempts: calls in all, the first one counted.
+        first_delay: seconds before the second; it doubles from call to call, with jitter.
+        max_delay: seconds at most, unless the service asks for longer.
+    """
+
+    attempts: int = 3
+    first_delay: float = 0.2
+    max_delay: float = 5.0
+
+    def delay(self, error: LimelightError, attempt: int, expires_at: float) -> float | None:
+        """Seconds to wait after the failed `attempt` (from 1); None when it must not be repeated.
+
+        `expires_at` is the call's deadline in `time.monotonic()` seconds: a wait that would reach
+        it is no use.
+        """
+        if attempt >= self.attempts or not error.safe_to_retry:
+            return None
+        delay = min(self.max_delay, self.first_delay * 2 ** (attempt - 1))
+        delay *= random.uniform(0.8, 1.2)
+        if error.retry_after is not None:
+            # Never sooner than asked, and spread, so that all who were turned away do not return
+            # in one instant.
+            delay = error.retry_after * random.uniform(1.0, 1.2)
+        return delay if time.monotonic() + delay < expires_at else None

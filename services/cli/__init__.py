@@ -1,0 +1,1 @@
+"""The `limelight` command: a local stack, one picture, many pictures, a demonstration."""

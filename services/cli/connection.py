@@ -1,0 +1,28 @@
+"""Which address a command talks to."""
+
+from pathlib import Path
+
+from services.cli.console import Exit, fail
+from services.cli.stack import Stack
+from services.cli.state import Phase
+
+
+def resolve(address: str | None, state_dir: Path, name: str) -> str:
+    """`address`, or that of the local stack; ends the command if there is none."""
+    if address is not None:
+        return address
+    state = Stack(state_dir, name).running()
+    if state is None:
+        which = "" if name == "default" else f" named {name!r}"
+        fail(
+            f"no local stack{which} is running",
+            Exit.NO_STACK,
+            "start one with: limelight up   (or talk to a deployment with --address HOST:PORT)",
+        )
+    if state.phase is not Phase.READY:
+        fail(
+            f"the local stack is {state.phase}: {state.stage}",
+            Exit.NO_STACK,
+            "limelight status shows how far it is",
+        )
+    return state.addresses["gateway"]

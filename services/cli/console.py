@@ -1,0 +1,58 @@
+"""Where the command writes, and how it ends.
+
+Answers go to standard output, everything else (progress, warnings, errors) to standard error, so a
+pipe carries answers alone. rich leaves colours out where the stream is no terminal or NO_COLOR is
+set.
+"""
+
+from enum import IntEnum
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from limelight import LimelightError
+
+
+class Exit(IntEnum):
+    """The command's exit codes."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_STACK = 3
+    INTERRUPTED = 130
+
+
+def out() -> Console:
+    """Standard output, as it is now; a line is never folded where nobody watches it."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+        console.soft_wrap = True
+    return console
+
+
+def err() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def fail(message: str, code: Exit = Exit.FAILED, hint: str = "") -> NoReturn:
+    """Say what went wrong and end."""
+    console = err()
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    if hint:
+        console.print(Text(hint, style="dim"), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def fail_call(error: LimelightError, address: str) -> NoReturn:
+    """Say how a call failed and end: nothing there is another exit than a refusal."""
+    if error.unreachable:
+        fail(f"nothing answers at {address}", Exit.NO_STACK, "start a local stack: limelight up")
+    code = error.code.name
+    label = f"{code} ({error.reason})" if error.reason else code
+    where = f" [{error.field}]" if error.field else ""
+    fail(f"{label}: {error.message}{where}", hint=f"request id {error.request_id}")

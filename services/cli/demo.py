@@ -1,0 +1,188 @@
+"""`limelight demo`: pictures of sticker world, said what is wanted, shown what was found."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from limelight import Client, LimelightError, Render
+from services.cli import options
+from services.cli.console import fail_call, out
+from services.cli.local import Profile, build_arguments, fail_start, progress
+from services.cli.segment import report_written
+from services.cli.stack import Stack, StartFailed
+from services.cli.state import StackConfig
+from services.cli.tables import show
+
+_RENDERS = ("overlay", "spotlight", "cutout")
+
+
+@dataclass(frozen=True, slots=True)
+class Showpiece:
+    """One picture of the demonstration.
+
+    Attributes:
+        name: of its files.
+        instruction: what is asked of it.
+        seed: of its background.
+        size: width and height in pixels.
+        stickers: (concept, x, y, longer side), as fractions of the width, the height and the
+            shorter side.
+    """
+
+    name: str
+    instruction: str
+    seed: int
+    size: tuple[int, int]
+    stickers: tuple[tuple[str, float, float, float], ...]
+
+
+SHOWPIECES = (
+    Showpiece(
+        "girl-and-dogs",
+        "put the main subjects in the spotlight",
+        7,
+        (960, 640),
+        (
+            ("tree", 0.12, 0.34, 0.50),
+            ("girl", 0.50, 0.56, 0.50),
+            ("dog", 0.24, 0.76, 0.30),
+            ("dog", 0.73, 0.78, 0.28),
+            ("dog", 0.89, 0.66, 0.24),
+            ("sunflower", 0.90, 0.30, 0.24),
+        ),
+    ),
+    Showpiece(
+        "fruit",
+        "the second red apple from the left",
+        3,
+        (900, 600),
+        (
+            ("red apple", 0.14, 0.62, 0.28),
+            ("banana", 0.33, 0.34, 0.32),
+            ("red apple", 0.44, 0.68, 0.28),
+            ("green apple", 0.64, 0.40, 0.28),
+            ("red apple", 0.84, 0.64, 0.28),
+        ),
+    ),
+    Showpiece(
+        "street",
+        "everything except the cars",
+        11,
+        (1000, 640),
+        (
+            ("house", 0.16, 0.34, 0.44),
+            ("red car", 0.28, 0.78, 0.34),
+            ("police officer", 0.52, 0.66, 0.36),
+            ("red car", 0.76, 0.78, 0.34),
+            ("bicycle", 0.82, 0.36, 0.30),
+        ),
+    ),
+    Showpiece(
+        "no-elephant",
+        "the elephant",
+        5,
+        (800, 600),
+        (("cat", 0.30, 0.62, 0.36), ("umbrella", 0.70, 0.50, 0.40)),
+    ),
+)
+
+
+def demo(
+    state_dir: options.StateDir,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Where the pictures go.", file_okay=False)
+    ] = Path("out/demo"),
+    address: options.Address = None,
+    name: options.Name = "default",
+) -> None:
+    """Draw a few pictures, ask for things in them, and show what was found.
+
+    Uses the running stack, or starts one and stops it again. Writes each picture with its overlay,
+    spotlight and cut-out.
+    """
+    console = out()
+    with _Connection(address, Stack(state_dir, name), console) as where, Client(where) as client:
+        folder.mkdir(parents=True, exist_ok=True)
+        for piece in SHOWPIECES:
+            _present(client, where, piece, folder, console)
+
+
+def draw(piece: Showpiece, path: Path) -> None:
+    """Write the picture."""
+    # The renderer comes with the models' extra; other commands do without.
+    import numpy as np
+
+    from services.stickers.backgrounds import draw_background
+    from services.stickers.scenes import Placement, compose, save
+    from services.stickers.vocabulary import Vocabulary
+
+    concepts = Vocabulary.load().by_name
+    placements = [
+        Placement(concepts[concept], (x, y), longer_side)
+        for concept, x, y, longer_side in piece.stickers
+    ]
+    background = draw_background(np.random.default_rng(piece.seed), piece.size)
+    save(compose(placements, background), path)
+
+
+def _present(
+    client: Client, address: str, piece: Showpiece, folder: Path, console: Console
+) -> None:
+    picture = folder / f"{piece.name}.png"
+    draw(piece, picture)
+    console.print()
+    console.rule(
+        Text.assemble((picture.name, "bold"), "  ", (f"“{piece.instruction}”", "italic")),
+        align="left",
+    )
+    try:
+        answer = client.segment(
+            picture, piece.instruction, renders=[Render(kind) for kind in _RENDERS], timeout=300.0
+        )
+    except LimelightError as error:
+        fail_call(error, address)
+    show(answer, console)
+    report_written(
+        [
+            rendering.save(folder / f"{piece.name}-{rendering.kind}.png")
+            for rendering in answer.renderings
+        ],
+        console,
+    )
+
+
+class _Connection:
+    """The address to talk to; a stack that had to be started for it is stopped at the end."""
+
+    def __init__(self, address: str | None, stack: Stack, console: Console) -> None:
+        self._address = address
+        self._stack = stack
+        self._console = console
+        self._started = False
+
+    def __enter__(self) -> str:
+        if self._address is not None:
+            return self._address
+        config = StackConfig(
+            name=self._stack.name,
+            planner=build_arguments(Profile.TINY, "planner", None, None),
+            segmenter=build_arguments(Profile.TINY, "segmenter", None, None),
+        )
+        try:
+            with progress(self._console) as on_change:
+                state, self._started = self._stack.start(config, on_change)
+        except StartFailed as exc:
+            fail_start(exc)
+        except KeyboardInterrupt:
+            self._stack.stop()
+            raise
+        return state.addresses["gateway"]
+
+    def __exit__(self, *_: object) -> None:
+        if self._started:
+            self._stack.stop()
+            self._console.print("\nstopped the stack that was started for this")

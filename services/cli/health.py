@@ -1,0 +1,27 @@
+"""Asking `grpc.health.v1` how a server is."""
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_TIMEOUT_S = 3.0
+
+
+def check(address: str, service: str = "") -> str:
+    """One word: serving, not serving, unknown, unimplemented, slow or unreachable."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            response = stub.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=_TIMEOUT_S
+            )
+        except grpc.RpcError as exc:
+            return _WORDS.get(exc.code(), exc.code().name.lower().replace("_", " "))
+    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+    return name.lower().replace("_", " ")
+
+
+_WORDS = {
+    grpc.StatusCode.UNAVAILABLE: "unreachable",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "slow",
+    grpc.StatusCode.NOT_FOUND: "unknown",
+}

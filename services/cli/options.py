@@ -1,0 +1,41 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.state import default_root
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="LIMELIGHT_ADDRESS",
+        metavar="HOST:PORT",
+        help="A deployment to talk to. Default: the local stack.",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Option("--name", metavar="NAME", help="Which local stack, where there are several."),
+]
+StateDir = Annotated[
+    Path,
+    typer.Option(
+        "--state-dir",
+        envvar="LIMELIGHT_STATE_DIR",
+        metavar="DIR",
+        default_factory=default_root,
+        show_default="per user",
+        help="Where local stacks are written down.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, metavar="0..1", help="Leave out instances below this score."),
+]
+Timeout = Annotated[
+    float, typer.Option(min=0.001, metavar="SECONDS", help="Time one picture may take.")
+]

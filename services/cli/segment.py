@@ -1,0 +1,231 @@
+"""`limelight segment`: one picture, one answer."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from PIL import ImageColor
+from rich.console import Console
+
+from limelight import Box, Client, ConceptQuery, Exemplar, LimelightError, Render, Segmentation
+from services.cli import options
+from services.cli.connection import resolve
+from services.cli.console import Exit, err, fail, fail_call, out
+from services.cli.tables import show
+
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  limelight segment photo.jpg "the second dog from the left"
+
+  limelight segment photo.jpg "the main subjects" --spotlight spot.jpg --cutout cut.png
+
+  limelight segment photo.jpg --phrase "red apple" --phrase cat --json
+
+  limelight segment photo.jpg --box 10,20,110,140 --box 300,40,380,150:neg
+
+  limelight segment photo.jpg "the girl" --background beach.jpg --background-out girl.jpg
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A rendering that was asked for, and the file it goes to."""
+
+    path: Path
+    render: Render
+
+
+def segment(
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="A picture's file, or - for standard input.")
+    ],
+    instruction: Annotated[
+        str | None,
+        typer.Argument(metavar="[INSTRUCTION]", help="What you want, in plain words."),
+    ] = None,
+    state_dir: options.StateDir = ...,  # type: ignore[assignment]
+    phrase: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PHRASE", help="A noun phrase instead of an instruction; may be repeated."
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="x0,y0,x1,y1[:neg]",
+            help="A box, in pixels, around an example of what is wanted, or (:neg) is not; may be "
+            "repeated. With one --phrase it refines the phrase.",
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the picture with coloured masks.")
+    ] = None,
+    spotlight: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the picture with all else dimmed.")
+    ] = None,
+    cutout: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what was found on transparency (.png, .webp)."),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR|IMAGE",
+            help="Put what was found on a colour (white, '#ff8800') or on another picture.",
+        ),
+    ] = None,
+    background_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where --background is written. Default: IMAGE-background.png, in this folder.",
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each mask as a PNG into a folder.")
+    ] = None,
+    as_json: options.AsJson = False,
+    threshold: options.Threshold = None,
+    max_instances: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Answer at most this many, best scores first."),
+    ] = None,
+    review: Annotated[
+        bool | None,
+        typer.Option(
+            "--review/--no-review",
+            help="Whether the planner looks at the candidates. Default: as its plan says.",
+        ),
+    ] = None,
+    timeout: options.Timeout = 120.0,
+    address: options.Address = None,
+    name: options.Name = "default",
+) -> None:
+    """Segment one picture: say what you want, get exact masks."""
+    queries = queries_of(phrase or [], box or [])
+    if (instruction is None) == (queries is None):
+        fail("give either an INSTRUCTION or --phrase / --box", Exit.USAGE, "limelight segment -h")
+    pictures = pictures_of(image, overlay, spotlight, cutout, background, background_out)
+    content = _read(image)
+    where = resolve(address, state_dir, name)
+    console = err()
+    with Client(where) as client, console.status("segmenting") if console.is_terminal else console:
+        try:
+            answer = client.segment(
+                content,
+                instruction,
+                queries=queries,
+                score_threshold=threshold,
+                max_instances=max_instances,
+                review=review,
+                renders=[picture.render for picture in pictures],
+                timeout=timeout,
+            )
+        except LimelightError as error:
+            fail_call(error, where)
+    written = _write(answer, pictures, masks)
+    if as_json:
+        typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
+    else:
+        show(answer, out())
+    report_written(written, console)
+
+
+def queries_of(phrases: list[str], boxes: list[str]) -> list[ConceptQuery] | None:
+    """The explicit queries of the command line, or None without any."""
+    exemplars = tuple(parse_box(text) for text in boxes)
+    if exemplars and len(phrases) > 1:
+        fail("--box goes with one --phrase, or with none", Exit.USAGE)
+    if exemplars:
+        return [ConceptQuery(phrases[0] if phrases else "", exemplars)]
+    return [ConceptQuery(phrase) for phrase in phrases] or None
+
+
+def parse_box(text: str) -> Exemplar:
+    """`x0,y0,x1,y1`, with `:neg` for what is not wanted. Ends the command if it is neither."""
+    sides, colon, sign = text.partition(":")
+    try:
+        x0, y0, x1, y1 = (float(side) for side in sides.split(","))
+        if colon and sign not in ("neg", "pos"):
+            raise ValueError(sign)
+    except ValueError:
+        fail(f"--box {text!r} is not x0,y0,x1,y1 or x0,y0,x1,y1:neg", Exit.USAGE)
+    return Exemplar(Box(x0, y0, x1, y1), positive=sign != "neg")
+
+
+def pictures_of(
+    image: str,
+    overlay: Path | None,
+    spotlight: Path | None,
+    cutout: Path | None,
+    background: str | None,
+    background_out: Path | None,
+) -> list[Picture]:
+    """The pictures to ask for. Ends the command on a suffix or background that cannot be."""
+    pictures = [
+        Picture(path, Render(kind, _format(path, transparent=kind == "cutout")))  # type: ignore[arg-type]
+        for kind, path in (("overlay", overlay), ("spotlight", spotlight), ("cutout", cutout))
+        if path is not None
+    ]
+    if background is not None:
+        stem = "stdin" if image == "-" else Path(image).stem
+        path = background_out or Path(f"{stem}-background.png")
+        behind = _background(background)
+        pictures.append(Picture(path, Render("background", _format(path), behind)))  # type: ignore[arg-type]
+    elif background_out is not None:
+        fail("--background-out needs --background", Exit.USAGE)
+    return pictures
+
+
+def report_written(paths: list[Path], console: Console) -> None:
+    """Say which files there are now."""
+    for path in paths:
+        console.print(f"[dim]wrote[/dim] {path}", soft_wrap=True)
+
+
+def _format(path: Path, transparent: bool = False) -> str:
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        fail(f"{path}: write pictures as .png, .jpg or .webp", Exit.USAGE)
+    if transparent and kind == "jpeg":
+        fail(f"{path}: JPEG has no transparency; write .png or .webp", Exit.USAGE)
+    if not path.parent.is_dir():
+        fail(f"{path}: there is no folder {path.parent}", Exit.USAGE)
+    return kind
+
+
+def _background(text: str) -> str | bytes:
+    if Path(text).is_file():
+        return Path(text).read_bytes()
+    try:
+        return "#{:02x}{:02x}{:02x}".format(*ImageColor.getcolor(text, "RGB"))  # type: ignore[misc]
+    except ValueError:
+        fail(f"--background {text!r} is neither a file nor a colour", Exit.USAGE)
+
+
+def _read(image: str) -> bytes:
+    if image == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(image).read_bytes()
+    except OSError as exc:
+        fail(f"{image}: {exc.strerror}", Exit.USAGE)
+
+
+def _write(answer: Segmentation, pictures: list[Picture], masks: Path | None) -> list[Path]:
+    written = []
+    try:
+        for picture, rendering in zip(pictures, answer.renderings, strict=True):
+            written.append(rendering.save(picture.path))
+        if masks is not None:
+            written += answer.save_masks(masks)
+    except OSError as exc:
+        fail(f"{exc.filename}: {exc.strerror}")
+    return written

@@ -1,0 +1,94 @@
+"""The process that owns Ray: it starts Serve with both apps and stays until it is told to end.
+
+Run by the supervisor as `python -m services.cli.serve_host CONFIG`, where CONFIG is JSON. It tells
+its stages as JSON lines on standard output, between whatever Ray prints there.
+"""
+
+import json
+import signal
+import sys
+import threading
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
+
+from services.cli.ports import LOOPBACK
+
+_SERVICERS = [
+    "limelight.v1.planner_pb2_grpc.add_PlannerServiceServicer_to_server",
+    "limelight.v1.segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server",
+]
+# Replicas keep images and embeddings in their own memory; hardly anything goes through Ray's store.
+_OBJECT_STORE_BYTES = 100 << 20
+# CPUs are a way of placing replicas on a cluster. Here all of them share the machine anyway.
+_LOGICAL_CPUS = 16
+
+
+def bind_loopback_only() -> None:
+    """Ray's setup hook in each of its workers: Serve's gRPC proxy must not listen to the network.
+
+    Serve binds every interface and has no option for it, and it has neither TLS nor a password; on
+    a laptop that would open the models to everyone nearby.
+    """
+    from ray.serve._private import default_impl
+
+    def add_grpc_address(grpc_server: Any, server_address: str) -> None:
+        port = server_address.rpartition(":")[2]
+        grpc_server.add_insecure_port(f"{LOOPBACK}:{port}")
+
+    default_impl.add_grpc_address = add_grpc_address
+
+
+def main() -> None:
+    """Start, tell, wait, end."""
+    config = json.loads(sys.argv[1])
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _tell("ray")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        num_cpus=_LOGICAL_CPUS,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=True,
+        runtime_env={"worker_process_setup_hook": bind_loopback_only},
+        _node_ip_address=LOOPBACK,
+        _metrics_export_port=config["ray_metrics_port"],
+        _temp_dir=config["ray_dir"],
+    )
+    _tell("serve")
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly,
+        http_options=HTTPOptions(host=LOOPBACK, port=config["http_port"]),
+        grpc_options=gRPCOptions(port=config["grpc_port"], grpc_servicer_functions=_SERVICERS),
+    )
+    _tell("models")
+    # Both at once: loading takes longest, and it is mostly imports and reading files.
+    serve.run_many([_target(name, config[name]) for name in ("planner", "segmenter")])
+    _tell("ready")
+    stop.wait()
+    # Not `serve.shutdown()`: the gateway has drained by now, so no call is left to wait for.
+    ray.shutdown()
+
+
+def _target(name: str, arguments: dict[str, str]) -> serve.RunTarget:
+    # Imported here, once Ray is up, so that its start does not wait for them.
+    if name == "planner":
+        from services.planner.app import build
+    else:
+        from services.segmenter.app import build
+    return serve.RunTarget(build(arguments), name=name, route_prefix=f"/{name}")
+
+
+def _tell(stage: str) -> None:
+    print(json.dumps({"event": "stage", "stage": stage}), flush=True)
+
+
+if __name__ == "__main__":
+    # Ray's workers find the hook by its module's name, which must not be `__main__`.
+    from services.cli import serve_host
+
+    serve_host.main()
