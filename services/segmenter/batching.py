@@ -139,11 +139,12 @@ class Batcher(Generic[Item, Result]):
 
     def _leave(self, entries: Sequence[_Entry[Item, Result]]) -> None:
         """Give up whatever of `entries` is not done, and free its places in the queue."""
-        gone = {entry for entry in entries if not entry.done.done()}
+        # Cancelling a task cancels the very future it awaits, so a cancelled one is gone too.
+        gone = {entry for entry in entries if not entry.done.done() or entry.done.cancelled()}
         for entry in entries:
             if entry in gone:
                 entry.done.cancel()
-            elif not entry.done.cancelled():
+            else:
                 entry.done.exception()  # marks it as seen: only the first failure is raised
         waiting = [entry for entry in self._queue if entry not in gone]
         dropped = self.depth - len(waiting)
