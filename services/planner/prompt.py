@@ -137,26 +137,39 @@ def plan_messages(instruction: str, attempts: Sequence[tuple[str, str]] = ()) ->
         instruction: what the caller wants, any text; control tokens in it are blanked.
         attempts: earlier answers with the error each was met with, oldest first.
     """
-    messages = [
+    return [
         _message("system", PLAN_SYSTEM),
         _message("user", without_control(instruction).strip(), images=1),
+        *_corrections(attempts, PLAN),
     ]
-    for answer, error in attempts:
-        messages.append(_message("assistant", _without_ending(answer)[:MAX_ATTEMPT]))
-        messages.append(_message("user", f"Error: {without_control(error)}. Call {PLAN} again."))
-    return messages
 
 
-def review_messages(instruction: str, phrase: str, number: int) -> list[Message]:
+def review_messages(
+    instruction: str, phrase: str, number: int, attempts: Sequence[tuple[str, str]] = ()
+) -> list[Message]:
     """The chat that asks for a verdict on candidate `number`, found for `phrase`.
 
-    Its two images are the numbered overview and the zoomed candidate (`services.planner.marks`).
+    Its two images are the numbered overview and the zoomed candidate (`services.planner.marks`);
+    `attempts` are as in `plan_messages`.
     """
     question = (
         f"Instruction: {without_control(instruction).strip()}\n"
         f"Candidate {number}: {without_control(phrase).strip()}"
     )
-    return [_message("system", REVIEW_SYSTEM), _message("user", question, images=2)]
+    return [
+        _message("system", REVIEW_SYSTEM),
+        _message("user", question, images=2),
+        *_corrections(attempts, VERDICT),
+    ]
+
+
+def _corrections(attempts: Sequence[tuple[str, str]], function: str) -> list[Message]:
+    messages = []
+    for answer, error in attempts:
+        messages.append(_message("assistant", _without_ending(answer)[:MAX_ATTEMPT]))
+        correction = f"Error: {without_control(error)}. Call {function} again."
+        messages.append(_message("user", correction))
+    return messages
 
 
 def _message(role: str, text: str, images: int = 0) -> Message:

@@ -1,0 +1,232 @@
+"""Gemma 4 by Hugging Face transformers, from a folder or a hub id, on CPU or one GPU.
+
+Flow: prompts -> chat template -> image placeholders -> tokens, and pictures -> soft tokens, cached
+-> `generate`, left-padded -> texts with their special tokens. The only module of the planner that
+imports torch or transformers.
+
+Tokenizer and image processor are used without `Gemma4Processor`, which insists on a video processor
+and so on torchvision.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import (
+    AutoTokenizer,
+    Gemma4ForConditionalGeneration,
+    GenerationConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+from services.domain import ModelInfo
+from services.planner.engines import Picture, Prompt
+from services.planner.metrics import Metrics
+from services.planner.settings import Settings
+from services.segmenter.cache import LruCache
+from services.segmenter.revision import folder_revision
+
+logger = logging.getLogger(__name__)
+
+# An answer ends with its turn, or where the model hands over to the tool. Not at the call's own
+# end: what follows it, a second call say, is a fault that the parser must see.
+_ENDINGS = ("<turn|>", "<|tool_response>")
+
+
+class TransformersEngine:
+    """See `services.planner.engines.Engine`."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._device = torch.device(_device(settings.device))
+        self._features: LruCache[str, Tensor] = LruCache(
+            "features", settings.feature_cache_bytes, metrics
+        )
+        self._info = ModelInfo("planner", Path(settings.model).name, "", "transformers")
+        self._model: Any = None
+        self._tokenizer: Any = None
+        self._images: Any = None
+        self._generation: Any = None
+
+    def load(self) -> None:
+        """Read weights, tokenizer, chat template and image processor.
+
+        Raises:
+            OSError: there is no such checkpoint, or a part of it is missing.
+        """
+        settings = self._settings
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        source, folder = settings.model, Path(settings.model)
+        revision = {} if folder.is_dir() else {"revision": settings.revision or "main"}
+        model = Gemma4ForConditionalGeneration.from_pretrained(
+            source, dtype=_dtype(settings.dtype, self._device), **revision
+        )
+        self._model = model.to(self._device).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(source, **revision)
+        size = settings.max_soft_tokens
+        self._images = Gemma4ImageProcessorPil.from_pretrained(
+            source, **revision, **({} if size is None else {"max_soft_tokens": size})
+        )
+        self._generation = self._generation_config()
+        self._info = ModelInfo(
+            role="planner",
+            name=folder.name if folder.is_dir() else source,
+            revision=folder_revision(folder)
+            if folder.is_dir()
+            else model.config._commit_hash or revision["revision"],
+            engine="transformers",
+        )
+
+    def close(self) -> None:
+        self._model = None
+        self._features = LruCache("features", 0, self._metrics)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def describe(self) -> ModelInfo:
+        return self._info
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> list[str]:
+        features = self._encoded([picture for prompt in prompts for picture in prompt.pictures])
+        counts = iter([len(feature) for feature in features])
+        texts = [self._text(prompt, counts) for prompt in prompts]
+        # The chat template has written every special token, the first one included.
+        tokens = self._tokenizer(
+            texts,
+            add_special_tokens=False,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+        ).to(self._device)
+        ids = tokens["input_ids"]
+        images = {}
+        if features:
+            images["image"] = BaseModelOutputWithPooling(pooler_output=tuple(features))
+        written = self._model.generate(
+            input_ids=ids,
+            attention_mask=tokens["attention_mask"],
+            # Larger Gemmas let the soft tokens of an image see each other both ways.
+            mm_token_type_ids=(ids == self._model.config.image_token_id).long(),
+            mm_encoder_outputs=images,
+            generation_config=self._generation,
+            stopping_criteria=StoppingCriteriaList([_Unwanted(wanted)]),
+        )[:, ids.shape[1] :]
+        return [self._decoded(row) for row in written.tolist()]
+
+    def _text(self, prompt: Prompt, counts: Any) -> str:
+        """The prompt as text, each image a run of placeholders between its two marks."""
+        tokenizer = self._tokenizer
+        text: str = tokenizer.apply_chat_template(
+            list(prompt.messages),
+            tools=list(prompt.tools),
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        before, *parts = text.split(tokenizer.image_token)
+        if len(parts) != len(prompt.pictures):
+            raise ValueError(f"{len(parts)} image marks for {len(prompt.pictures)} images")
+        for part in parts:
+            run = tokenizer.image_token * next(counts)
+            before += tokenizer.boi_token + run + tokenizer.eoi_token + part
+        return before
+
+    def _encoded(self, pictures: Sequence[Picture]) -> list[Tensor]:
+        """The soft tokens of each picture, (n, text width); those of one key are encoded once."""
+        known: dict[str | int, Tensor] = {}
+        missing: dict[str | int, Picture] = {}
+        for picture in pictures:
+            name = picture.key or id(picture)
+            if name in known or name in missing:
+                continue
+            cached = self._features.get(picture.key) if picture.key else None
+            if cached is None:
+                missing[name] = picture
+            else:
+                known[name] = cached
+        if missing:
+            inputs = self._images(
+                [Image.fromarray(picture.rgb) for picture in missing.values()], return_tensors="pt"
+            )
+            encoded = self._model.model.get_image_features(
+                inputs["pixel_values"].to(self._device, self._model.dtype),
+                inputs["image_position_ids"].to(self._device),
+                return_dict=True,
+            ).pooler_output
+            for (name, picture), feature in zip(missing.items(), encoded, strict=True):
+                # A copy: a view would keep the whole batch alive for as long as one is cached.
+                known[name] = feature.clone()
+                if picture.key:
+                    self._features.put(picture.key, known[name], known[name].nbytes)
+        return [known[picture.key or id(picture)] for picture in pictures]
+
+    def _decoded(self, ids: list[int]) -> str:
+        """The text of an answer, its padding and what follows its end cut off."""
+        for index, token in enumerate(ids):
+            if token in self._generation.eos_token_id:
+                ids = ids[: index + 1]
+                break
+        text: str = self._tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _generation_config(self) -> GenerationConfig:
+        settings, tokenizer, config = self._settings, self._tokenizer, self._model.config
+        own = self._model.generation_config
+        endings = {tokenizer.convert_tokens_to_ids(ending) for ending in _ENDINGS}
+        endings |= (
+            {own.eos_token_id} if isinstance(own.eos_token_id, int) else set(own.eos_token_id)
+        )
+        sampling = (
+            {
+                "do_sample": True,
+                "temperature": settings.temperature,
+                "top_p": settings.top_p,
+                "top_k": settings.top_k,
+            }
+            if settings.temperature
+            else {"do_sample": False}
+        )
+        return GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            bos_token_id=own.bos_token_id,
+            eos_token_id=sorted(endings),
+            pad_token_id=own.pad_token_id,
+            # An answer may be shown to the model again, and must not ask for images that are not.
+            suppress_tokens=[config.image_token_id, config.video_token_id, config.audio_token_id],
+            **sampling,
+        )
+
+
+class _Unwanted(StoppingCriteria):  # type: ignore[misc]
+    """Ends all rows as soon as nobody wants them."""
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        self._wanted = wanted
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        unwanted = not self._wanted()
+        return torch.full((len(input_ids),), unwanted, device=input_ids.device)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(name: str, device: torch.device) -> Any:
+    """bfloat16 is slow on most CPUs, so that a CPU runs float32 unless told otherwise."""
+    if name != "auto":
+        return getattr(torch, name)
+    return torch.float32 if device.type == "cpu" else "auto"

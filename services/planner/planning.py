@@ -1,0 +1,120 @@
+"""Makes the plan for one instruction about one image.
+
+Flow: validate -> cache -> decode -> ask the model (twice at most) -> plan, or, honestly marked, the
+instruction itself as the one phrase. The gateway executes what comes out.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.codecs.images import ImageLimits, content_hash, decode
+from services.deadline import Deadline
+from services.domain import ConceptQuery, ModelInfo, Plan, Planned, PlanOutcome
+from services.errors import DeadlinePassed
+from services.planner.asking import Asked, Asker, Attempts
+from services.planner.cache import PlanCache, PlanKey
+from services.planner.calls import plan_from_call
+from services.planner.engines import Picture, Prompt
+from services.planner.instruction import as_phrase, normalised
+from services.planner.metrics import Metrics
+from services.planner.prompt import PLAN_TOOL, plan_messages
+from services.segmenter.cache import SingleFlight
+from services.segmenter.stopwatch import Stopwatch
+from services.segmenter.waiting import within
+
+T = TypeVar("T")
+
+
+class Planner:
+    """Turns instructions into plans with the model behind `asker`.
+
+    `pool` runs hashing and decoding, off the event loop. Only plans that a model made are cached,
+    never degraded ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        asker: Asker,
+        model: ModelInfo,
+        cache: PlanCache,
+        pool: Executor,
+        metrics: Metrics,
+        limits: ImageLimits,
+        max_instruction_chars: int,
+    ) -> None:
+        self._asker = asker
+        self._model = model
+        self._cache = cache
+        self._pool = pool
+        self._metrics = metrics
+        self._limits = limits
+        self._max_instruction_chars = max_instruction_chars
+        self._flights: SingleFlight[PlanKey, Planned] = SingleFlight()
+
+    async def plan(self, content: bytes, instruction: str, deadline: Deadline) -> Planned:
+        """The plan for `instruction` about the encoded image `content`.
+
+        Raises:
+            InvalidRequest: the instruction cannot be used.
+            InvalidMedia, TooLarge: the image cannot be.
+            DeadlinePassed: the time ran out.
+            Overloaded: the model's queue is full.
+        """
+        text = normalised(instruction, self._max_instruction_chars)
+        async with within(deadline):
+            image = await self._in_pool(lambda: content_hash(content))
+            key = PlanKey(image, text, self._model.revision)
+            plan = self._cache.get(key)
+            if plan is not None:
+                return Planned(plan, self._model, cached=True, attempts=0)
+            return await self._shared(key, content, deadline)
+
+    async def _shared(self, key: PlanKey, content: bytes, deadline: Deadline) -> Planned:
+        while True:
+            try:
+                return await self._flights.run(key, lambda: self._make(key, content, deadline))
+            except DeadlinePassed:
+                # Perhaps not ours but the deadline of the caller who began the work we joined.
+                deadline.check()
+
+    async def _make(self, key: PlanKey, content: bytes, deadline: Deadline) -> Planned:
+        watch = Stopwatch(self._metrics)
+        with watch.stage("decode"):
+            rgb = await self._in_pool(lambda: decode(content, self._limits))
+        with watch.stage("plan"):
+            asked = await self._ask(rgb, key, deadline)
+        plan = _plan(asked, key.instruction)
+        if not plan.degraded:
+            self._cache.put(key, plan)
+        self._metrics.planned(plan.outcome, asked.attempts)
+        return Planned(plan, self._model, False, asked.attempts, watch.timings_ms)
+
+    async def _ask(self, rgb: NDArray[np.uint8], key: PlanKey, deadline: Deadline) -> Asked[Plan]:
+        picture = Picture(rgb, key.image)
+
+        def write(attempts: Attempts) -> Prompt:
+            return Prompt(plan_messages(key.instruction, attempts), (picture,), (PLAN_TOOL,))
+
+        return await self._asker.ask(write, plan_from_call, deadline)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _plan(asked: Asked[Plan], instruction: str) -> Plan:
+    """The plan that was asked for, marked by how it came about; or the instruction as a phrase."""
+    if asked.value is None:
+        phrase = as_phrase(instruction)
+        reason = f"The planner gave no valid plan, so the instruction was read as “{phrase}”."
+        return Plan((ConceptQuery(phrase),), reason=reason, outcome=PlanOutcome.DEGRADED)
+    if not asked.value.include:
+        return replace(asked.value, outcome=PlanOutcome.REFUSED)
+    outcome = PlanOutcome.OK if asked.attempts == 1 else PlanOutcome.RETRIED
+    return replace(asked.value, outcome=outcome)
