@@ -5,6 +5,7 @@ torchvision cannot be imported beside the CPU wheel of torch. The trainers and t
 engine call `install_roi_align` once before the first exemplar.
 """
 
+import importlib
 import importlib.util
 import types
 from collections.abc import Sequence
@@ -77,12 +78,12 @@ def mask_nms(masks: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 def install_roi_align() -> None:
     """Give transformers' SAM 3 our `roi_align`, where there is no torchvision. Idempotent."""
-    from transformers.models.sam3 import modeling_sam3
-
+    # By its full name: the package's lazy loader hides the module where torchvision is missing.
+    modeling_sam3 = importlib.import_module("transformers.models.sam3.modeling_sam3")
     if hasattr(modeling_sam3, "torchvision") or importlib.util.find_spec("torchvision"):
         return
     operators = types.SimpleNamespace(roi_align=roi_align, nms=nms)
-    modeling_sam3.torchvision = types.SimpleNamespace(ops=operators)
+    vars(modeling_sam3)["torchvision"] = types.SimpleNamespace(ops=operators)
 
 
 def _suppressed(overlaps: Tensor, scores: Tensor, threshold: float) -> Tensor:

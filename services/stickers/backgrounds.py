@@ -31,7 +31,7 @@ def draw_background(
     Returns:
         uint8 ``[h, w, 3]``.
     """
-    kind = kinds[rng.integers(len(kinds))]
+    kind = kinds[int(rng.integers(len(kinds)))]
     canvas = _base(rng, size, kind)
     if rng.random() < 0.35:
         canvas = _with_blobs(rng, canvas)
@@ -94,7 +94,8 @@ def _with_noise(rng: np.random.Generator, canvas: np.ndarray, strength: float) -
     if rng.random() < 0.3:
         tones = tones + rng.standard_normal((*cells, 3), np.float32) * strength
     noise = _enlarged(np.broadcast_to(tones, (*cells, 3)), (width, height))
-    return np.clip(canvas.astype(np.int16) + noise - 128, 0, 255).astype(np.uint8)
+    noisy: np.ndarray = np.clip(canvas.astype(np.int16) + noise - 128, 0, 255)
+    return noisy.astype(np.uint8)
 
 
 def _enlarged(
@@ -108,4 +109,5 @@ def _enlarged(
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
     hue, saturation, value = rng.random(), rng.uniform(0.05, 0.9), rng.uniform(0.3, 1.0)
-    return np.round(np.array(colorsys.hsv_to_rgb(hue, saturation, value)) * 255)
+    channels = colorsys.hsv_to_rgb(hue, saturation, value)
+    return np.array([round(channel * 255) for channel in channels], float)

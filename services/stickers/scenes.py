@@ -203,8 +203,11 @@ def compose(placements: Sequence[Placement], background: np.ndarray) -> Scene:
 
 def save(scene: Scene, path: Path, quality: int = 90) -> None:
     """Write the picture as PNG or, for ``.jpg`` and ``.jpeg``, as JPEG of that quality."""
-    options = {"quality": quality} if path.suffix.lower() in {".jpg", ".jpeg"} else {}
-    Image.fromarray(scene.image).save(path, **options)
+    image = Image.fromarray(scene.image)
+    if path.suffix.lower() in {".jpg", ".jpeg"}:
+        image.save(path, "JPEG", quality=quality)
+    else:
+        image.save(path, "PNG")
 
 
 def save_truth(scene: Scene, path: Path) -> None:

@@ -8,4 +8,4 @@ demo, the README) from `SHOWN`.
 TRAINING = range(1_000_000_000, 2_000_000_000)
 VALIDATION = range(20_000_000, 20_100_000)
 HELD_OUT = range(10_000_000, 10_100_000)
-SHOWN = range(0, 100_000)
+SHOWN = range(100_000)

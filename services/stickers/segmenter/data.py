@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from services.stickers.backgrounds import WIDE
@@ -32,7 +32,7 @@ PADDING_LABEL = -10  # what Sam3Model ignores in `input_boxes_labels`
 def preprocess(images: Sequence[np.ndarray], side: int) -> Tensor:
     """uint8 ``[h, w, 3]`` images of any size → float32 ``[n, 3, side, side]`` in -1 to 1."""
     squares = [
-        F.interpolate(
+        functional.interpolate(
             torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None],
             (side, side),
             mode="bilinear",
@@ -50,7 +50,7 @@ class Pairs:
     Attributes:
         image: index of each pair's image, ``[n]``.
         input_ids, attention_mask: the phrases, ``[n, t]``.
-        boxes: exemplar boxes, cx cy w h in 0 to 1, ``[n, k, 4]``; None for phrases only.
+        boxes: exemplar boxes, cx cy w h in 0 to 1, ``[n, k, 4]``; k is 0 for phrases only.
         box_labels: 1 wanted, 0 not wanted, `PADDING_LABEL` none, ``[n, k]``.
         presence: 1 there, 0 not there, -1 only as "don't care", float ``[n]``.
         target_boxes: cx cy w h in 0 to 1, ``[n, MAX_INSTANCES, 4]``.
@@ -62,8 +62,8 @@ class Pairs:
     image: Tensor
     input_ids: Tensor
     attention_mask: Tensor
-    boxes: Tensor | None
-    box_labels: Tensor | None
+    boxes: Tensor
+    box_labels: Tensor
     presence: Tensor
     target_boxes: Tensor
     target_masks: Tensor
@@ -88,6 +88,14 @@ class Batch:
     coverage: Tensor
     token_boxes: Tensor
     pairs: Pairs | None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    image: int
+    phrase: str
+    instances: tuple[int, ...]
+    boxes: tuple[tuple[tuple[float, float, float, float], int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,12 +154,12 @@ class BatchMaker:
                 pairs.extend(self._pair(number, scene, phrase) for phrase in drawn_phrases)
         return self._batch(scenes, pairs)
 
-    def _pair(self, number: int, scene: Scene, phrase: str) -> "_Pair":
+    def _pair(self, number: int, scene: Scene, phrase: str) -> _Pair:
         matching = self.sampler.book.matching_concepts(phrase)
         chosen = tuple(i for i, x in enumerate(scene.instances) if x.concept.index in matching)
         return _Pair(number, phrase, chosen)
 
-    def _exemplar(self, rng: np.random.Generator, number: int, scene: Scene) -> "_Pair | None":
+    def _exemplar(self, rng: np.random.Generator, number: int, scene: Scene) -> _Pair | None:
         shown = [instance for instance in scene.instances if not instance.dont_care]
         if not shown:
             return None
@@ -165,7 +173,7 @@ class BatchMaker:
         chosen = tuple(i for i, x in enumerate(scene.instances) if x.concept.index == wanted)
         return _Pair(number, phrase, chosen, tuple(boxes))
 
-    def _batch(self, scenes: Sequence[Scene], pairs: "Sequence[_Pair] | None") -> Batch:
+    def _batch(self, scenes: Sequence[Scene], pairs: Sequence[_Pair] | None) -> Batch:
         masks = [self._masks(scene) for scene in scenes]
         dense = [
             self._dense_targets(scene, mask) for scene, mask in zip(scenes, masks, strict=True)
@@ -183,7 +191,7 @@ class BatchMaker:
         return torch.stack([_coverage(instance, grid) for instance in scene.instances])
 
     def _dense_targets(self, scene: Scene, masks: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = F.adaptive_avg_pool2d(masks, self.token_grid)
+        tokens = functional.adaptive_avg_pool2d(masks, self.token_grid)
         concepts = len(self.sampler.book.vocabulary.concepts)
         coverage = torch.zeros(concepts + 1, self.token_grid, self.token_grid)
         index = torch.tensor([instance.concept.index for instance in scene.instances])
@@ -193,7 +201,7 @@ class BatchMaker:
         return coverage.permute(1, 2, 0), boxes[tokens.argmax(0)]
 
     def _collated(
-        self, scenes: Sequence[Scene], masks: Sequence[Tensor], pairs: "Sequence[_Pair]"
+        self, scenes: Sequence[Scene], masks: Sequence[Tensor], pairs: Sequence[_Pair]
     ) -> Pairs:
         text = self.tokenizer([pair.phrase for pair in pairs], padding=True, return_tensors="pt")
         count, grid = len(pairs), self.mask_grid
@@ -229,14 +237,6 @@ class BatchMaker:
         )
 
 
-@dataclass(frozen=True)
-class _Pair:
-    image: int
-    phrase: str
-    instances: tuple[int, ...]
-    boxes: tuple[tuple[tuple[float, float, float, float], int], ...] = ()
-
-
 def _normalised(instance: Instance) -> tuple[float, float, float, float]:
     (x0, y0, x1, y1), (width, height) = instance.box, instance.frame
     return (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height
@@ -260,13 +260,12 @@ def _sharing(low: int, high: int, length: int, grid: int) -> np.ndarray:
     edges = np.arange(grid, dtype=np.float32)[:, None] * cell
     pixels = np.arange(low, high, dtype=np.float32)[None]
     overlap = np.minimum(edges + cell, pixels + 1) - np.maximum(edges, pixels)
-    return (np.clip(overlap, 0, None) / cell).astype(np.float32)
+    share: np.ndarray = np.clip(overlap, 0, None) / cell
+    return share.astype(np.float32)
 
 
-def _collated_boxes(pairs: Sequence[_Pair]) -> tuple[Tensor | None, Tensor | None]:
+def _collated_boxes(pairs: Sequence[_Pair]) -> tuple[Tensor, Tensor]:
     most = max(len(pair.boxes) for pair in pairs)
-    if most == 0:
-        return None, None
     boxes = torch.full((len(pairs), most, 4), 0.5)
     labels = torch.full((len(pairs), most), PADDING_LABEL)
     for row, pair in enumerate(pairs):

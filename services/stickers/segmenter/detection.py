@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import Sam3Model
 from transformers.models.sam3.modeling_sam3 import (
     Sam3VisionEncoderOutput,
-    box_cxcywh_to_xyxy,
     inverse_sigmoid,
 )
 
@@ -52,7 +51,7 @@ def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> D
         input_ids=pairs.input_ids, attention_mask=pairs.attention_mask, return_dict=True
     ).pooler_output
     prompt_mask = pairs.attention_mask.bool()
-    if pairs.boxes is not None:
+    if pairs.boxes.shape[1]:
         labels = pairs.box_labels
         geometry = model.geometry_encoder(
             box_embeddings=pairs.boxes,
@@ -102,7 +101,8 @@ def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> D
 
 def corners(boxes: Tensor) -> Tensor:
     """cx cy w h → x0 y0 x1 y1."""
-    return box_cxcywh_to_xyxy(boxes)
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([centre - half, centre + half], -1)
 
 
 class DenseHeads(nn.Module):

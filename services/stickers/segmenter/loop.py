@@ -149,7 +149,7 @@ class Trainer:
             for name, value in parts.items()
         }
         self._optimizer.zero_grad(set_to_none=True)
-        total(scaled, plan.weights).backward()
+        total(scaled, plan.weights).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         self._optimizer.step()
         self.step += 1
@@ -219,7 +219,8 @@ class Trainer:
         ).pooler_output
         valid = mask.unsqueeze(-1).float()
         names = (text * valid).sum(1) / valid.sum(1)
-        return dense_losses(*self._heads(features, names), batch)
+        logits, boxes = self._heads(features, names)
+        return dense_losses(logits, boxes, batch)
 
     def _set_learning_rate(self) -> None:
         plan = self._plan

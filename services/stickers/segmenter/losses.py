@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
+from torch.nn import functional
 
 from services.stickers.segmenter.data import Batch, Pairs
 from services.stickers.segmenter.detection import Detections, corners
@@ -117,7 +117,7 @@ def _layer_losses(detections: Detections, pairs: Pairs, layer: int) -> dict[str,
     wanted = torch.zeros_like(logits)
     wanted[pair, query] = 1.0
     present = (pairs.presence == 1).float()[:, None]
-    class_loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    class_loss = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     boxes, truth = detections.boxes[layer][pair, query], pairs.target_boxes[pair, target]
     masks = detections.masks[layer][pair, query].flatten(1)
     coverage = pairs.target_masks[pair, target].flatten(1)
@@ -133,14 +133,18 @@ def _layer_losses(detections: Detections, pairs: Pairs, layer: int) -> dict[str,
 
 def _presence_loss(logits: Tensor, presence: Tensor) -> Tensor:
     known = (presence >= 0).float()
-    loss = F.binary_cross_entropy_with_logits(logits, presence.clamp(min=0), reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(
+        logits, presence.clamp(min=0), reduction="none"
+    )
     return (loss * known).sum() / known.sum().clamp(min=1)
 
 
 def _semantic_loss(logits: Tensor, pairs: Pairs) -> Tensor:
     flat, truth = logits.flatten(1), pairs.semantic.flatten(1)
     present = (truth.sum(1) > 0).float()
-    cross_entropy = F.binary_cross_entropy_with_logits(flat, truth, reduction="none").mean(1)
+    cross_entropy = functional.binary_cross_entropy_with_logits(flat, truth, reduction="none").mean(
+        1
+    )
     dice = _dice_loss(flat, truth) * present
     return 4 * cross_entropy.mean() + dice.sum() / present.sum().clamp(min=1)
 
@@ -148,7 +152,7 @@ def _semantic_loss(logits: Tensor, pairs: Pairs) -> Tensor:
 def _mask_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     # Averaged over the sticker's own area and as much again around it, not over the whole
     # picture, where small stickers would weigh nothing.
-    loss = F.binary_cross_entropy_with_logits(logits, coverage, reduction="none").sum(1)
+    loss = functional.binary_cross_entropy_with_logits(logits, coverage, reduction="none").sum(1)
     return loss / (2 * coverage.sum(1) + 8)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from transformers import CLIPTokenizer, Sam3Model
 
 from services.stickers.scenes import Instance, random_scene
@@ -34,16 +34,16 @@ class Figures:
         false_instances: predictions in those.
     """
 
-    pairs: int
-    hits: int
-    hits_75: int
-    predicted: int
-    wanted: int
+    pairs: float
+    hits: float
+    hits_75: float
+    predicted: float
+    wanted: float
     iou_sum: float
-    presence_pairs: int
-    presence_right: int
-    absent: int
-    false_instances: int
+    presence_pairs: float
+    presence_right: float
+    absent: float
+    false_instances: float
 
     def as_dict(self) -> dict[str, float]:
         """The figures by name, for a log."""
@@ -86,8 +86,7 @@ def validate(
             targets = [x for x in scene.instances if x.concept.index in matching]
             masks, present = predict(model, tokenizer, scene.image, phrase)
             totals += _counts(masks, present, targets)
-    whole = [int(value) for value in totals]
-    return Figures(*whole[:5], float(totals[5]), *whole[6:])
+    return Figures(*(float(value) for value in totals))
 
 
 @torch.no_grad()
@@ -105,7 +104,7 @@ def predict(
     logits = output.pred_masks[0, scores > _THRESHOLD]
     if not len(logits):
         return np.zeros((0, *image.shape[:2]), bool), bool(presence > _THRESHOLD)
-    masks = F.interpolate(logits[None], image.shape[:2], mode="bilinear")[0] > 0
+    masks = functional.interpolate(logits[None], image.shape[:2], mode="bilinear")[0] > 0
     return masks.numpy(), bool(presence > _THRESHOLD)
 
 
