@@ -4,12 +4,13 @@ First stop of every image: `images.probe` and `images.decode` ask `read_header` 
 byte. It knows just enough of each container to find the sizes, the orientation and the parts that
 pixels depend on. Only those parts (`Header.essential`) go on to a decoder, so comments, profiles,
 thumbnails, later frames and unknown chunks, whose parsers have been slow or worse on crafted files,
-are never parsed, and a header that promises more pixels than its bytes can hold is caught here.
+are never parsed, and a header that promises more pixels than its bytes can hold is known for it.
 
 Sources: PNG 3rd edition; ITU-T T.81; GIF89a; RFC 9649 (WebP); TIFF 6.0; Exif 2.3; ISO/IEC 14496-12
 and 23008-12 (HEIF); Microsoft's BITMAPINFOHEADER.
 """
 
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Header:
     frames: int
     orientation: int
     essential: bytes
+    most_pixels: int = 1 << 62
     min_is_white: bool = False
 
 
@@ -187,12 +189,11 @@ def _jpeg(data: bytes) -> Header:
     if frame is None:
         raise _corrupt("has pixels but no frame header")
     height, width = struct.unpack_from(">HH", frame, 1)
-    if width * height > _JPEG_PIXELS_A_BYTE * (len(data) - at):
-        raise _implausible(width, height, len(data))
     if progressive and data.count(b"\xff\xda", at) > _MAX_SCANS:
         _check_scans(data, at)
     parts.append(data[at:])
-    return Header("JPEG", ((width, height),), frames, orientation, b"".join(parts))
+    most = _JPEG_PIXELS_A_BYTE * (len(data) - at)
+    return Header("JPEG", ((width, height),), frames, orientation, b"".join(parts), most)
 
 
 def _check_scans(data: bytes, at: int) -> None:
@@ -225,6 +226,7 @@ def _png(data: bytes) -> Header:
         raise _corrupt("has an IHDR chunk that no PNG can have")
     parts = [data[:33]]
     packed = 0
+    has_palette = False
     frames = orientation = 1
     at = 33
     for _ in range(_MAX_PNG_CHUNKS):
@@ -238,6 +240,8 @@ def _png(data: bytes) -> Header:
             parts.append(data[at:end])
         if kind == b"IDAT":
             packed += length
+        elif kind == b"PLTE":
+            has_palette = True
         elif kind == b"acTL" and length == 8:
             frames = max(1, struct.unpack_from(">I", data, at + 8)[0])
         elif kind == b"eXIf":
@@ -249,11 +253,10 @@ def _png(data: bytes) -> Header:
         raise _corrupt(f"has more than {_MAX_PNG_CHUNKS} chunks")
     if packed == 0:
         raise _corrupt("has no pixels")
-    row = 1 + (width * depth * _PNG_CHANNELS[colour] + 7) // 8
-    # An interlaced image has a little more (a filter byte for each pass of a row).
-    if height * row > _DEFLATE_RATIO * packed + 1024:
-        raise _implausible(width, height, len(data))
-    return Header("PNG", ((width, height),), frames, orientation, b"".join(parts))
+    if colour == 3 and not has_palette:
+        raise _corrupt("has palette pixels but no palette")
+    most = _DEFLATE_RATIO * (packed + 1) * 8 // (depth * _PNG_CHANNELS[colour])
+    return Header("PNG", ((width, height),), frames, orientation, b"".join(parts), most)
 
 
 # --- GIF ----------------------------------------------------------------------------------------
@@ -281,13 +284,13 @@ def _gif(data: bytes) -> Header:
     x, y, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, at + 1)
     if frame_width == 0 or frame_height == 0:
         raise Malformed(Reason.IMAGE_BAD_SHAPE, "has a first frame of no size")
-    if frame_width * frame_height > _LZW_RATIO * (len(data) - at):
-        raise _implausible(frame_width, frame_height, len(data))
+    # What of the screen the first frame does not cover costs no bytes.
+    screen = max(width, x + frame_width), max(height, y + frame_height)
+    most = math.prod(screen) - frame_width * frame_height + _LZW_RATIO * (len(data) - at)
     parts += [control, data[at:]]
-    # A frame may reach beyond the screen it is declared on; viewers enlarge the screen.
-    width, height = max(width, x + frame_width), max(height, y + frame_height)
     pixels = at + 10 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0) + 1
-    return Header("GIF", ((width, height),), _gif_frames(data, pixels), 1, b"".join(parts))
+    # A frame may reach beyond the screen it is declared on; viewers enlarge the screen.
+    return Header("GIF", (screen,), _gif_frames(data, pixels), 1, b"".join(parts), most)
 
 
 def _gif_frames(data: bytes, at: int) -> int:
@@ -414,10 +417,7 @@ def _tiff(data: bytes) -> Header:
     if not 1 <= samples <= 5:
         raise _unsupported(f"is a TIFF of {samples} samples a pixel")
     _check_tiff_layout(values, width, height, samples)
-    if (ratio := _TIFF_RATIOS.get(compression)) and (
-        (width * samples * bits + 7) // 8 * height > ratio * len(data)
-    ):
-        raise _implausible(width, height, len(data))
+    ratio = _TIFF_RATIOS.get(compression, 1 << 20)
     # A new directory after everything else, with no successor, and the header pointing to it.
     padding = b"\0" * (len(data) % 2)
     essential = b"".join((
@@ -432,6 +432,7 @@ def _tiff(data: bytes) -> Header:
         2 if following else 1,
         orientation if 1 <= orientation <= 8 else 1,
         essential,
+        ratio * len(data) * 8 // (samples * bits),
         min_is_white=bits == 16 and one(_PHOTOMETRIC, 0) == 0,
     )
 
@@ -490,9 +491,9 @@ def _bmp(data: bytes) -> Header:
         raise _unsupported("is a compressed BMP")
     if width < 0:
         raise Malformed(Reason.IMAGE_BAD_SHAPE, "has a negative width")
-    if offset + (width * bits + 31) // 32 * 4 * height > len(data):
-        raise _corrupt(f"is too short for the {width}x{height} pixels it declares")
-    return Header("BMP", ((width, height),), 1, 1, data)
+    row = (width * bits + 31) // 32 * 4
+    most = max(0, len(data) - offset) // row * width if row else 0
+    return Header("BMP", ((width, height),), 1, 1, data, most)
 
 
 # --- AVIF and HEIF ------------------------------------------------------------------------------
@@ -536,7 +537,3 @@ def _heif(data: bytes) -> Header:
     if described is None:
         raise _corrupt("has no box that describes a picture")
     return Header(name, described, 1, 1, data)
-
-
-def _implausible(width: int, height: int, length: int) -> Malformed:
-    return _corrupt(f"declares {width}x{height} pixels, more than its {length} bytes can hold")

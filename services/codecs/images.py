@@ -166,6 +166,12 @@ def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile.Image
         raise InvalidMedia(error.reason, f"the image {error.message}", field=field) from None
     for width, height in header.declared:
         _check_size(width, height, limits, field)
+        if width * height > header.most_pixels:
+            raise InvalidMedia(
+                Reason.IMAGE_CORRUPT,
+                f"the image declares {width}x{height} pixels, more than its {len(data)} bytes hold",
+                field=field,
+            )
     opener = _opener(header.format)
     if opener is None:
         raise InvalidMedia(
