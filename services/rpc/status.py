@@ -1,5 +1,7 @@
 """The one table from errors to gRPC statuses, and back for the services behind the gateway."""
 
+from typing import cast
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -76,7 +78,7 @@ def error_from_rpc(exc: grpc.RpcError, away: Reason) -> ServiceError:
     died, a proxy's traceback) is the peer's trouble, and its text is kept out of the message.
     """
     code = exc.code()
-    status = rpc_status.from_call(exc)
+    status = rpc_status.from_call(cast(grpc.Call, exc))
     if status is not None:
         error = _error_from_status(status, code)
         if error is not None:

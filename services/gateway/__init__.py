@@ -1,0 +1,1 @@
+"""The gateway: the public door. It admits, plans, segments, selects, renders and answers."""

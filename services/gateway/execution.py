@@ -1,0 +1,114 @@
+"""Executing a plan: arithmetic on masks, never a model.
+
+The order is fixed: the union of `include`, less what `exclude` covers, reviewed where asked, then
+`select`. All of it works on run lengths; no mask is unpacked. Ties keep the better score, then the
+lower id, so the same plan and masks give the same answer.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from services.codecs.masks import centroid, intersection_areas
+from services.domain import (
+    ConceptQuery,
+    Instance,
+    Plan,
+    Provenance,
+    SegmentedImage,
+    SelectBy,
+    Selection,
+)
+
+# Two candidates of different queries with a greater IoU are the same thing ("animal" and "dog").
+SAME_IOU = 0.7
+# A candidate with a greater part of its pixels under an excluded one is excluded.
+EXCLUDED_COVER = 0.5
+
+
+def found(plan: Plan, image: SegmentedImage) -> list[Instance]:
+    """Every candidate of `include`, best score first, ids from 1; the same thing only once."""
+    drafts = _instances(plan.include, image, first=0)
+    drafts.sort(key=lambda item: -item.score)
+    kept: list[Instance] = []
+    if drafts:
+        masks = [item.mask for item in drafts]
+        areas = np.array([item.area for item in drafts], dtype=np.float64)
+        inter = intersection_areas(masks, masks)
+        iou = inter / np.maximum(areas[:, None] + areas[None, :] - inter, 1)
+        keep: list[int] = []
+        for i, item in enumerate(drafts):
+            other_query = [j for j in keep if drafts[j].provenance.query != item.provenance.query]
+            if not (iou[i, other_query] > SAME_IOU).any():
+                keep.append(i)
+        kept = [drafts[i] for i in keep]
+    return [replace(item, id=number) for number, item in enumerate(kept, start=1)]
+
+
+def excluded(plan: Plan, image: SegmentedImage, candidates: Sequence[Instance]) -> set[int]:
+    """The ids of the candidates that `exclude` takes away."""
+    against = _instances(plan.exclude, image, first=len(plan.include))
+    if not against or not candidates:
+        return set()
+    inter = intersection_areas([c.mask for c in candidates], [a.mask for a in against])
+    cover = inter.max(axis=1) / np.array([max(c.area, 1) for c in candidates])
+    return {c.id for c, part in zip(candidates, cover, strict=True) if part > EXCLUDED_COVER}
+
+
+def selected(
+    selection: Selection | None, candidates: Sequence[Instance], width: int, height: int
+) -> list[Instance]:
+    """The candidates `selection` keeps, in its order; all of them, in theirs, without one."""
+    if selection is None:
+        return list(candidates)
+    key = _order(selection.by, width, height)
+    ranked = sorted(candidates, key=lambda item: (key(item), -item.score, item.id))
+    first = selection.rank - 1
+    return ranked[first : first + selection.count]
+
+
+def _order(by: SelectBy, width: int, height: int) -> Callable[[Instance], float]:
+    def at(item: Instance) -> tuple[float, float]:
+        return centroid(item.mask) or (math.inf, math.inf)
+
+    match by:
+        case SelectBy.LEFTMOST:
+            return lambda item: at(item)[0]
+        case SelectBy.RIGHTMOST:
+            return lambda item: -at(item)[0]
+        case SelectBy.TOPMOST:
+            return lambda item: at(item)[1]
+        case SelectBy.BOTTOMMOST:
+            return lambda item: -at(item)[1]
+        case SelectBy.LARGEST:
+            return lambda item: -item.area
+        case SelectBy.SMALLEST:
+            return lambda item: item.area
+        case SelectBy.NEAREST_CENTER:
+            center = ((width - 1) / 2, (height - 1) / 2)
+            return lambda item: math.dist(at(item), center)
+        case SelectBy.HIGHEST_SCORE:
+            return lambda item: -item.score
+
+
+def _instances(
+    queries: Sequence[ConceptQuery], image: SegmentedImage, first: int
+) -> list[Instance]:
+    """The detections of `queries`, whose results start at index `first`; ids are not given yet."""
+    return [
+        Instance(
+            id=0,
+            label=query.phrase or "exemplar",
+            phrase=query.phrase,
+            score=detection.score,
+            presence=image.results[index].presence,
+            box=detection.box,
+            mask=detection.mask,
+            area=detection.area,
+            provenance=Provenance(query=index),
+        )
+        for index, query in enumerate(queries, start=first)
+        for detection in image.results[index].detections
+    ]

@@ -1,0 +1,57 @@
+"""The gateway's settings, read once at start from `LIMELIGHT_GATEWAY_*`."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every knob of the gateway; `python -m services.gateway --help` prints them."""
+
+    model_config = SettingsConfigDict(env_prefix="LIMELIGHT_GATEWAY_", frozen=True)
+
+    listen: str = Field("127.0.0.1:50551", description="host:port of the gRPC server; port 0: any")
+    metrics_listen: str = Field(
+        "127.0.0.1:9464", description="host:port of /metrics; port 0: any; empty: none"
+    )
+    planner_address: str = Field("127.0.0.1:9000", description="host:port of the planner")
+    segmenter_address: str = Field("127.0.0.1:9000", description="host:port of the segmenter")
+    planner_application: str = Field("planner", description="the planner's Ray Serve application")
+    segmenter_application: str = Field(
+        "segmenter", description="the segmenter's Ray Serve application"
+    )
+    channels: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="connections a service; a ClusterIP pins each connection to one of its pods",
+    )
+    max_in_flight: int = Field(128, ge=1, description="calls worked on at once; more are shed")
+    max_in_flight_bytes: int = Field(
+        512 * 2**20, ge=2**20, description="image bytes held at once; more are shed"
+    )
+    max_message_bytes: int = Field(
+        64 * 2**20, ge=2**20, description="one gRPC message: an image and a background, with room"
+    )
+    max_image_bytes: int = Field(32 * 2**20, ge=1024, description="one encoded image")
+    max_image_pixels: int = Field(50_000_000, ge=1024, description="one decoded image")
+    max_instruction_chars: int = Field(1000, ge=1, description="length of an instruction")
+    max_queries: int = Field(32, ge=1, description="queries a call, `exclude` counted in")
+    max_exemplars: int = Field(16, ge=1, description="exemplars a query")
+    max_instances: int = Field(200, ge=1, description="instances an answer")
+    max_review_candidates: int = Field(
+        64, ge=1, description="candidates one review looks at, best scores first"
+    )
+    score_threshold: float = Field(0.5, ge=0, le=1, description="where the caller gives none")
+    default_timeout_s: float = Field(
+        120.0, gt=0, description="time for a call whose caller sets no deadline"
+    )
+    max_timeout_s: float = Field(3600.0, gt=0, description="a caller's longer deadline is cut")
+    peer_attempts: int = Field(
+        4, ge=1, description="tries of a call to the planner or segmenter that was UNAVAILABLE"
+    )
+    threads: int = Field(4, ge=1, description="threads that decode, select and render")
+    drain_s: float = Field(
+        30.0, ge=0, description="after SIGTERM: time for running calls before they are cut"
+    )
+    reflection: bool = Field(True, description="whether the server describes itself")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")

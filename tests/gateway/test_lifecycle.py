@@ -1,0 +1,274 @@
+"""Places are freed, clocks are kept, and a gateway that leaves loses nothing."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from limelight.v1 import limelight_pb2, limelight_pb2_grpc
+from services.domain import ConceptQuery, Plan
+from services.gateway.app import SERVICE, Gateway, start
+from services.gateway.settings import Settings
+from tests.gateway.conftest import Ask, make_settings
+from tests.gateway.peers import Peers, detection
+from tests.rpc.faults import fault_of
+
+Stub = limelight_pb2_grpc.LimelightServiceStub
+
+
+@pytest.fixture
+def settings(peers: Peers) -> Settings:
+    return make_settings(peers, max_in_flight=3, default_timeout_s=20.0)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def scrape(gateway: Gateway) -> dict[str, float]:
+    """The gateway's metrics, over HTTP as Prometheus reads them."""
+    with urllib.request.urlopen(f"http://{gateway.metrics_address}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def ask_for(stub: Stub, ask: Ask, **call: object) -> grpc.aio.UnaryUnaryCall:
+    return stub.Segment(limelight_pb2.SegmentRequest(task=ask.phrases("cat")), **call)
+
+
+async def test_a_caller_that_cancels_frees_its_place_everywhere(
+    stub: Stub, peers: Peers, ask: Ask, gateway: Gateway
+) -> None:
+    peers.hold = asyncio.Event()
+    calls = [ask_for(stub, ask) for _ in range(3)]
+    await until(lambda: len(peers.asked) == 3)
+    assert scrape(gateway)["limelight_in_flight"] == 3
+    with pytest.raises(grpc.RpcError) as shed:
+        await ask_for(stub, ask)
+    fault = fault_of(shed.value)
+    assert fault.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert fault.retry_after_s is not None
+    assert len(peers.asked) == 3
+
+    for call in calls:
+        call.cancel()
+    await until(lambda: peers.cancelled == 3)
+    await until(lambda: scrape(gateway)["limelight_in_flight"] == 0)
+    now = scrape(gateway)
+    assert now["limelight_in_flight_bytes"] == 0
+    assert now['limelight_shed_total{reason="in_flight"}'] == 1
+    labels = f'grpc_method="Segment",grpc_service="{SERVICE}",grpc_type="unary"'
+    handled = f'grpc_server_handled_total{{grpc_code="CANCELLED",{labels}}}'
+    assert now[handled] == 3
+    peers.hold.set()
+    await ask_for(stub, ask)  # there is room again
+
+
+async def test_a_deadline_that_passes_frees_its_place_everywhere(
+    stub: Stub, peers: Peers, ask: Ask, gateway: Gateway
+) -> None:
+    peers.hold = asyncio.Event()
+    with pytest.raises(grpc.RpcError) as late:
+        await ask_for(stub, ask, timeout=0.3)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: peers.cancelled == 1)
+    await until(lambda: scrape(gateway)["limelight_in_flight"] == 0)
+
+
+async def test_a_stream_that_is_cancelled_frees_its_place(
+    stub: Stub, peers: Peers, ask: Ask, gateway: Gateway
+) -> None:
+    peers.plan = Plan((ConceptQuery("cat"),))
+    request = limelight_pb2.SegmentStreamRequest(task=ask.task("the cat"))
+    stream = stub.SegmentStream(request)
+    peers.hold = asyncio.Event()
+    await until(lambda: peers.asked == ["plan"])
+    peers.hold.set()
+    first = await stream.read()
+    assert first.WhichOneof("event") == "plan"
+    peers.hold.clear()
+    stream.cancel()
+    await until(lambda: scrape(gateway)["limelight_in_flight"] == 0)
+
+
+async def test_a_deadline_nobody_could_meet_is_shed(
+    stub: Stub, peers: Peers, ask: Ask, gateway: Gateway
+) -> None:
+    peers.hold = asyncio.Event()
+    slow = ask_for(stub, ask)
+    await until(lambda: len(peers.asked) == 1)
+    await asyncio.sleep(0.5)  # the length of the only recent answer
+    peers.hold.set()
+    await slow
+    with pytest.raises(grpc.RpcError) as shed:
+        await ask_for(stub, ask, timeout=0.2)
+    assert fault_of(shed.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(peers.asked) == 1
+    assert scrape(gateway)['limelight_shed_total{reason="deadline"}'] == 1
+
+
+async def test_the_servers_own_time_limit(peers: Peers, ask: Ask) -> None:
+    gateway = await start(make_settings(peers, default_timeout_s=0.2))
+    peers.hold = asyncio.Event()
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        with pytest.raises(grpc.RpcError) as late:
+            await ask_for(limelight_pb2_grpc.LimelightServiceStub(channel), ask)
+        fault = fault_of(late.value)
+        assert (fault.code, fault.reason) == (
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "DEADLINE_PASSED",
+        )
+    await gateway.drain()
+
+
+async def test_bytes_in_flight_are_capped(peers: Peers, picture: bytes) -> None:
+    gateway = await start(make_settings(peers, max_in_flight_bytes=2**20))
+    peers.hold = asyncio.Event()
+    padded = picture + bytes(700_000)  # bytes after the end of a PNG are held all the same
+    task = limelight_pb2.SegmentTask(image={"content": padded})
+    task.queries.include.add(phrase="cat")
+    request = limelight_pb2.SegmentRequest(task=task)
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        stub = limelight_pb2_grpc.LimelightServiceStub(channel)
+        first = stub.Segment(request)
+        await until(lambda: len(peers.asked) == 1)
+        with pytest.raises(grpc.RpcError) as shed:
+            await stub.Segment(request)
+        assert fault_of(shed.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        peers.hold.set()
+        await first
+    await gateway.drain()
+
+
+async def test_drain_lets_running_calls_finish_and_takes_no_new_ones(
+    peers: Peers, ask: Ask
+) -> None:
+    gateway = await start(make_settings(peers))
+    peers.things = {"cat": [detection(0, 0, 9, 9)]}
+    peers.hold = asyncio.Event()
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        stub = limelight_pb2_grpc.LimelightServiceStub(channel)
+        running = ask_for(stub, ask)
+        await until(lambda: len(peers.asked) == 1)
+        draining = asyncio.create_task(gateway.drain())
+        await asyncio.sleep(0.1)
+        with pytest.raises(grpc.RpcError) as refused:
+            await ask_for(stub, ask)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        peers.hold.set()
+        response = await running
+        assert len(response.result.instances) == 1
+        await draining
+    assert len(peers.asked) == 1
+
+
+async def test_health_follows_the_peers(
+    gateway: Gateway, channel: grpc.aio.Channel, peers: Peers
+) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    alive = await stub.Check(health_pb2.HealthCheckRequest(service=""))
+    assert alive.status == health_pb2.HealthCheckResponse.SERVING
+    async with asyncio.timeout(10):
+        while True:
+            ready = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+            if ready.status == health_pb2.HealthCheckResponse.SERVING:
+                break
+            await asyncio.sleep(0.05)
+
+
+async def test_without_peers_the_public_service_is_not_serving(peers: Peers) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+        gateway = await start(make_settings(peers, segmenter_address=nobody))
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            ready = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
+            assert ready.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await gateway.drain()
+
+
+async def test_reflection_describes_the_public_service(channel: grpc.aio.Channel) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+
+    async def ask() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        yield reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE)
+
+    answers = [answer async for answer in stub.ServerReflectionInfo(ask())]
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert {SERVICE, "grpc.health.v1.Health"} <= names
+    assert answers[1].file_descriptor_response.file_descriptor_proto
+
+
+async def test_every_metric_moves_under_load(
+    stub: Stub, peers: Peers, ask: Ask, gateway: Gateway
+) -> None:
+    peers.things = {"cat": [detection(0, 0, 9, 9)]}
+    peers.plan = Plan((ConceptQuery("cat"),), review=True)
+    before = scrape(gateway)
+    task = ask.task("the cat", renders=[{"kind": 1}])
+    await stub.Segment(limelight_pb2.SegmentRequest(task=task))
+    after = scrape(gateway)
+    labels = f'grpc_method="Segment",grpc_service="{SERVICE}",grpc_type="unary"'
+    peer = (
+        'grpc_method="SegmentConcepts",grpc_service="limelight.v1.SegmenterService",'
+        'grpc_type="unary"'
+    )
+    moved = [
+        f"grpc_server_started_total{{{labels}}}",
+        f'grpc_server_handled_total{{grpc_code="OK",{labels}}}',
+        f"grpc_server_msg_received_total{{{labels}}}",
+        f"grpc_server_msg_sent_total{{{labels}}}",
+        f"grpc_server_handling_seconds_count{{{labels}}}",
+        f"grpc_client_started_total{{{peer}}}",
+        f'grpc_client_handled_total{{grpc_code="OK",{peer}}}',
+        f"grpc_client_handling_seconds_count{{{peer}}}",
+        'limelight_plans_total{outcome="ok"}',
+        "limelight_review_rounds_total",
+        'limelight_review_verdicts_total{verdict="accepted"}',
+        "limelight_images_total",
+        "limelight_instances_total",
+        *(
+            f'limelight_stage_seconds_count{{stage="{stage}"}}'
+            for stage in ("plan", "segment", "review", "select", "render")
+        ),
+    ]
+    still = [name for name in moved if after.get(name, 0) <= before.get(name, 0)]
+    assert not still
+
+
+def test_a_taken_port_is_said_plainly() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = subprocess.run(
+            [sys.executable, "-m", "services.gateway"],
+            env={"LIMELIGHT_GATEWAY_LISTEN": address, "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert result.returncode == 1
+    assert f"cannot listen on {address}" in result.stderr
+
+
+def test_the_gateway_imports_no_model_library() -> None:
+    code = (
+        "import sys, services.gateway.__main__, services.gateway.app\n"
+        "heavy = {'torch', 'ray', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
