@@ -56,19 +56,29 @@ def zoomed_candidate(rgb: Rgb, mask: Mask) -> Rgb:
         ValueError: the mask is empty, or its shape is not the image's.
     """
     _check(rgb, (mask,))
-    if not mask.any():
-        raise ValueError("the candidate's mask is empty")
-    rows, columns = _span(mask.any(axis=1)), _span(mask.any(axis=0))
-    margin = max(2, round(_MARGIN * max(rows[1] - rows[0], columns[1] - columns[0])))
-    window = np.s_[
-        max(0, rows[0] - margin) : rows[1] + margin,
-        max(0, columns[0] - margin) : columns[1] + margin,
-    ]
+    window = zoom_window(mask)
     view, inside = rgb[window].copy(), mask[window]
     view[~inside] = (view[~inside] * _DIMMED).astype(np.uint8)
     ring = _grown(inside, _stroke(view.shape[:2])) & ~inside
     view[ring] = _COLOURS[0]
     return view
+
+
+def zoom_window(mask: Mask) -> tuple[slice, slice]:
+    """The rows and columns that `zoomed_candidate` shows.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    if not mask.any():
+        raise ValueError("the candidate's mask is empty")
+    rows, columns = _span(mask.any(axis=1)), _span(mask.any(axis=0))
+    margin = max(2, round(_MARGIN * max(rows[1] - rows[0], columns[1] - columns[0])))
+    height, width = mask.shape
+    return (
+        slice(max(0, rows[0] - margin), min(height, rows[1] + margin)),
+        slice(max(0, columns[0] - margin), min(width, columns[1] + margin)),
+    )
 
 
 def _check(rgb: Rgb, masks: Sequence[Mask]) -> None:

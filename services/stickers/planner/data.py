@@ -1,0 +1,325 @@
+"""Training data: scenes rendered on the fly, several instructions each, packed into batches.
+
+Flow: seed -> scene -> `SceneLesson` (patches, dense targets, tokenised questions) -> `collate` ->
+`Batch`. The questions of one scene share its picture: they are packed into one row behind one
+prefix and see the prefix and themselves, never each other, so that a row costs one picture and
+gives exactly what the separate conversations would.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+from services.domain import Plan
+from services.planner.calls import (
+    VERDICT,
+    Call,
+    CallError,
+    call_from_plan,
+    format_call,
+    parse_call,
+    plan_from_call,
+)
+from services.planner.marks import numbered_overview, zoom_window, zoomed_candidate
+from services.planner.prompt import PLAN_TOOL, VERDICT_TOOL, plan_messages, review_messages
+from services.stickers.instructions import Family, Instruction, InstructionWriter
+from services.stickers.planner.config import POOLING
+from services.stickers.planner.tokenizer import TOOL_RESPONSE
+from services.stickers.scenes import Scene, random_scene, random_size, recompressed
+
+# Families that read the picture are asked more often than those that only read the text.
+WEIGHTS: Mapping[Family, float] = {
+    Family.PHRASE: 0.10,
+    Family.CATEGORY: 0.20,
+    Family.SUBJECTS: 0.14,
+    Family.REFERENTIAL: 0.14,
+    Family.SET: 0.20,
+    Family.INDIRECT: 0.16,
+    Family.ABSENT: 0.06,
+}
+_SIDES = (256, 520)  # pixels; the model sees about 256, larger scenes only cost rendering
+_JPEG = 0.3  # share of scenes that have been through JPEG
+_RETRIES = 0.03  # share of questions asked a second time, after a broken answer
+_REVIEWS = 0.04  # share of questions that ask for a second look
+_SECOND_LOOKS = (
+    "check each one",
+    "and check each one",
+    "look closely at each",
+    "double-check them",
+    "review every one",
+    "make sure of each one",
+)
+_IGNORED = -100  # the label of positions without loss
+_GRID = 8  # samples a side of a soft token, for its targets
+_IMAGE = "<|image|>"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as the model takes it, with what its soft tokens show.
+
+    Attributes:
+        patches: float32 ``[280, 768]``, padded.
+        positions: int64 ``[280, 2]``, x and y of each patch, -1 where padded.
+        coverage: float32 ``[soft, concepts]``, the share of each soft token that shows a concept.
+        present: float32 ``[concepts]``, 1 there, 0 absent, -1 unknown ("don't care" only).
+    """
+
+    patches: np.ndarray
+    positions: np.ndarray
+    coverage: np.ndarray
+    present: np.ndarray
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is asked about some pictures: token ids of questions and of their answers."""
+
+    pictures: tuple[Picture, ...]
+    prefix: tuple[int, ...]
+    turns: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Lessons as tensors; rows are lessons, `soft` counts the soft tokens of each picture.
+
+    Attributes:
+        patches: float32 ``[pictures, 280, 768]``.
+        patch_positions: int64 ``[pictures, 280, 2]``.
+        coverage: float32 ``[all soft tokens, concepts]``.
+        present: float32 ``[pictures, concepts]``.
+        soft: soft tokens of each picture.
+        ids: int64 ``[rows, length]``.
+        positions: int64 ``[rows, length]``, starting over with each question.
+        visible: bool ``[rows, 1, length, length]``, what each position may attend to.
+        labels: int64 ``[rows, length]``, the next token, or -100.
+    """
+
+    patches: torch.Tensor
+    patch_positions: torch.Tensor
+    coverage: torch.Tensor
+    present: torch.Tensor
+    soft: tuple[int, ...]
+    ids: torch.Tensor
+    positions: torch.Tensor
+    visible: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Turns scenes into lessons, with the tokenizer and image processor that the service uses."""
+
+    writer: InstructionWriter
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: Gemma4ImageProcessorPil
+
+    def planning(self, seed: Sequence[int], questions: int) -> Lesson:
+        """A scene with up to `questions` instructions; the same for the same seed."""
+        rng = np.random.default_rng(list(seed))
+        scene = _scene(rng)
+        texts = []
+        for instruction in self.instructions(scene, rng, questions):
+            texts.append(self._planning_turn(instruction, rng))
+        picture = self.picture(scene.image, _labels(scene), _presence(scene, self._concepts))
+        return self._lesson((picture,), texts)
+
+    def reviewing(self, seed: Sequence[int]) -> Lesson:
+        """A scene with one candidate to accept or reject; the same for the same seed."""
+        rng = np.random.default_rng(list(seed))
+        while True:
+            scene = _scene(rng)
+            shown = [i for i, instance in enumerate(scene.instances) if not instance.dont_care]
+            asked = self.writer.generate(scene, rng, _REVIEWED[int(rng.integers(len(_REVIEWED)))])
+            if shown and asked is not None and asked.plan.include:
+                break
+        candidates = [int(i) for i in rng.permutation(shown)]
+        masks = [scene.instances[i].mask for i in candidates]
+        number = int(rng.integers(len(candidates)))
+        # Half of the candidates are right, where the scene has both kinds.
+        wanted = rng.random() < 0.5
+        for position, index in enumerate(candidates):
+            if (index in asked.truth) == wanted:
+                number = position
+        instance = scene.instances[candidates[number]]
+        phrases = [query.phrase for query in asked.plan.include]
+        fitting = [
+            phrase
+            for phrase in phrases
+            if instance.concept.index in self.writer.phrases.matching_concepts(phrase)
+        ]
+        phrase = fitting[0] if fitting else phrases[int(rng.integers(len(phrases)))]
+        messages = review_messages(asked.text, phrase, number + 1)
+        answer = format_call(Call(VERDICT, {"accept": candidates[number] in asked.truth}))
+        labels, window = _labels(scene), zoom_window(masks[number])
+        zoomed = np.where(masks[number], labels, -1)[window]
+        alone = np.zeros(self._concepts, np.float32)
+        alone[instance.concept.index] = 1.0
+        pictures = (
+            self.picture(
+                numbered_overview(scene.image, masks), labels, _presence(scene, self._concepts)
+            ),
+            self.picture(zoomed_candidate(scene.image, masks[number]), zoomed, alone),
+        )
+        return self._lesson(pictures, [(self._chat(messages, VERDICT_TOOL), answer)])
+
+    def instructions(self, scene: Scene, rng: np.random.Generator, count: int) -> list[Instruction]:
+        """Up to `count` instructions about `scene`, by the training weights."""
+        families = rng.choice(len(WEIGHTS), 2 * count, p=list(WEIGHTS.values()))
+        drawn = (self.writer.generate(scene, rng, list(WEIGHTS)[i]) for i in families)
+        return [instruction for instruction in drawn if instruction is not None][:count]
+
+    def picture(self, image: np.ndarray, labels: np.ndarray, present: np.ndarray) -> Picture:
+        """`image` in patches, and the concepts each soft token shows by `labels` (-1: none)."""
+        made = self.image_processor(images=[image], return_tensors="np")
+        positions = made["image_position_ids"][0]
+        columns, rows = (positions.max(axis=0) + 1) // POOLING
+        ys = ((np.arange(rows * _GRID) + 0.5) * labels.shape[0] / (rows * _GRID)).astype(int)
+        xs = ((np.arange(columns * _GRID) + 0.5) * labels.shape[1] / (columns * _GRID)).astype(int)
+        samples = labels[np.ix_(ys, xs)].reshape(rows, _GRID, columns, _GRID) + 1
+        cells = np.arange(rows * columns).reshape(rows, 1, columns, 1) * (self._concepts + 1)
+        counts = np.bincount(
+            (cells + samples).ravel(), minlength=rows * columns * (self._concepts + 1)
+        )
+        shares = counts.reshape(rows * columns, -1)[:, 1:] / _GRID**2
+        return Picture(
+            made["pixel_values"][0].astype(np.float32),
+            positions.astype(np.int64),
+            shares.astype(np.float32),
+            present,
+        )
+
+    def prompt(self, text: str) -> str:
+        """The chat that asks for a plan, up to where the model answers; one `<|image|>` in it."""
+        return self._chat(plan_messages(text), PLAN_TOOL)
+
+    @property
+    def _concepts(self) -> int:
+        return len(self.writer.vocabulary.concepts)
+
+    def _planning_turn(self, instruction: Instruction, rng: np.random.Generator) -> tuple[str, str]:
+        text, plan = instruction.text, instruction.plan
+        if plan.include and rng.random() < _REVIEWS:
+            text = f"{text.rstrip('?!. ')}, {_SECOND_LOOKS[int(rng.integers(len(_SECOND_LOOKS)))]}"
+            plan = replace(plan, review=True)
+        answer = format_call(call_from_plan(plan))
+        attempts = []
+        if rng.random() < _RETRIES:
+            broken = _broken(answer, rng)
+            attempts = [(broken, error)] if (error := _error(broken)) else []
+        return self._chat(plan_messages(text, attempts), PLAN_TOOL), answer
+
+    def _chat(self, messages: Sequence[Mapping[str, object]], tool: Mapping[str, object]) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tools=[tool], tokenize=False, add_generation_prompt=True
+            )
+        )
+
+    def _lesson(self, pictures: Sequence[Picture], texts: Sequence[tuple[str, str]]) -> Lesson:
+        """Splits each chat behind its last image; what stands before is the same for all."""
+        prefix: tuple[int, ...] = ()
+        turns = []
+        for chat, answer in texts:
+            head, tail = self._expanded(chat, [len(picture.coverage) for picture in pictures])
+            prefix = self._ids(head)
+            turns.append((self._ids(tail), self._ids(answer + TOOL_RESPONSE)))
+        return Lesson(tuple(pictures), prefix, tuple(turns))
+
+    def _expanded(self, chat: str, soft: Sequence[int]) -> tuple[str, str]:
+        *before, tail = chat.split(_IMAGE)
+        images = [f"<|image>{_IMAGE * count}<image|>" for count in soft]
+        return "".join(a + b for a, b in zip(before, images, strict=True)), tail
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def collate(lessons: Sequence[Lesson]) -> Batch:
+    """Lessons as one batch; rows are padded on the right."""
+    length = max(
+        len(lesson.prefix) + sum(len(a) + len(b) for a, b in lesson.turns) for lesson in lessons
+    )
+    shape = (len(lessons), length)
+    ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    labels = np.full(shape, _IGNORED, np.int64)
+    segments = np.full(shape, -1, np.int64)  # 0: prefix, n: n-th question, -1: padding
+    for row, lesson in enumerate(lessons):
+        at = len(lesson.prefix)
+        ids[row, :at], positions[row, :at], segments[row, :at] = lesson.prefix, range(at), 0
+        for number, (question, answer) in enumerate(lesson.turns, start=1):
+            turn = question + answer
+            span = np.s_[row, at : at + len(turn)]
+            ids[span], segments[span] = turn, number
+            positions[span] = np.arange(len(turn)) + len(lesson.prefix)
+            start = at + len(question) - 1
+            labels[row, start : start + len(answer)] = answer
+            at += len(turn)
+    earlier = np.tri(length, dtype=bool)
+    same = segments[:, :, None] == segments[:, None, :]
+    visible = earlier & (same | (segments == 0)[:, None, :])
+    pictures = [picture for lesson in lessons for picture in lesson.pictures]
+    return Batch(
+        patches=torch.from_numpy(np.stack([picture.patches for picture in pictures])),
+        patch_positions=torch.from_numpy(np.stack([picture.positions for picture in pictures])),
+        coverage=torch.from_numpy(np.concatenate([picture.coverage for picture in pictures])),
+        present=torch.from_numpy(np.stack([picture.present for picture in pictures])),
+        soft=tuple(len(picture.coverage) for picture in pictures),
+        ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(positions),
+        visible=torch.from_numpy(visible)[:, None],
+        labels=torch.from_numpy(labels),
+    )
+
+
+_REVIEWED = (Family.PHRASE, Family.CATEGORY, Family.SET, Family.INDIRECT)
+
+
+def _scene(rng: np.random.Generator) -> Scene:
+    scene = random_scene(rng, size=random_size(rng, *_SIDES))
+    if rng.random() < _JPEG:
+        scene = replace(scene, image=recompressed(scene.image, int(rng.integers(60, 96))))
+    return scene
+
+
+def _labels(scene: Scene) -> np.ndarray:
+    """int64 ``[h, w]``: the concept each pixel shows, -1 for the background."""
+    labels = np.full(scene.image.shape[:2], -1, np.int64)
+    for instance in scene.instances:
+        x0, y0, x1, y1 = instance.box
+        labels[y0:y1, x0:x1][instance.visible] = instance.concept.index
+    return labels
+
+
+def _presence(scene: Scene, concepts: int) -> np.ndarray:
+    present = np.zeros(concepts, np.float32)
+    for instance in sorted(scene.instances, key=lambda instance: not instance.dont_care):
+        present[instance.concept.index] = -1.0 if instance.dont_care else 1.0
+    return present
+
+
+def _broken(answer: str, rng: np.random.Generator) -> str:
+    """`answer` with one of the faults that a language model makes."""
+    faults: tuple[Callable[[str], str], ...] = (
+        lambda text: text[: int(rng.integers(1, len(text)))],
+        lambda text: text.replace("include", "object"),
+        lambda text: text.replace("call:plan", "call:segment"),
+        lambda text: re.sub(r"include:\[[^]]*\]", "include:[]", text),
+        lambda _: "",
+    )
+    return faults[int(rng.integers(len(faults)))](answer)
+
+
+def _error(answer: str) -> str | None:
+    """What is wrong with `answer`, or None."""
+    try:
+        _: Plan = plan_from_call(parse_call(answer))
+    except CallError as error:
+        return str(error)
+    return None
