@@ -35,7 +35,7 @@ _MAX_DEPTH = 8
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MAX_NUMBER = 32
-_CONTROL = re.compile(r"<\|[^<>|]*>|<[^<>|]*\|>|[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"<\|[^<>|]*\|?>|<[^<>|]*\|>|[\x00-\x1f\x7f]")
 # What an engine may leave after the call: the tokens that end a model's turn, and padding.
 _TAIL = re.compile(r"(\s|<turn\|>|<\|tool_response>|<eos>|<pad>)*\Z")
 _PLAN_KEYS = ("count", "exclude", "include", "rank", "reason", "review", "select")
