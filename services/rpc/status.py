@@ -78,7 +78,10 @@ def error_from_rpc(exc: grpc.RpcError, away: Reason) -> ServiceError:
     died, a proxy's traceback) is the peer's trouble, and its text is kept out of the message.
     """
     code = exc.code()
-    status = rpc_status.from_call(cast(grpc.Call, exc))
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, exc))
+    except ValueError:  # details that contradict the status are no details of ours
+        status = None
     if status is not None:
         error = _error_from_status(status, code)
         if error is not None:

@@ -1,4 +1,4 @@
-"""Bad requests are refused by name before any model is asked; a peer's faults come through whole."""
+"""Bad requests are refused by name before any model is asked; peers' faults come through whole."""
 
 import math
 from collections.abc import Callable
