@@ -27,16 +27,18 @@ class Showpiece:
     Attributes:
         name: of its files.
         instruction: what is asked of it.
-        seed: of its background.
         size: width and height in pixels.
+        tones: colours above and below the horizon, RGB.
+        horizon: as a fraction of the height.
         stickers: (concept, x, y, longer side), as fractions of the width, the height and the
             shorter side.
     """
 
     name: str
     instruction: str
-    seed: int
     size: tuple[int, int]
+    tones: tuple[tuple[int, int, int], tuple[int, int, int]]
+    horizon: float
     stickers: tuple[tuple[str, float, float, float], ...]
 
 
@@ -44,48 +46,52 @@ SHOWPIECES = (
     Showpiece(
         "girl-and-dogs",
         "put the main subjects in the spotlight",
-        7,
         (960, 640),
+        ((150, 205, 235), (120, 170, 90)),
+        0.55,
         (
-            ("tree", 0.12, 0.34, 0.50),
-            ("girl", 0.50, 0.56, 0.50),
-            ("dog", 0.24, 0.76, 0.30),
-            ("dog", 0.73, 0.78, 0.28),
-            ("dog", 0.89, 0.66, 0.24),
-            ("sunflower", 0.90, 0.30, 0.24),
+            ("tree", 0.13, 0.34, 0.48),
+            ("girl", 0.48, 0.55, 0.46),
+            ("dog", 0.24, 0.76, 0.32),
+            ("dog", 0.70, 0.78, 0.32),
+            ("dog", 0.89, 0.64, 0.26),
+            ("sunflower", 0.78, 0.32, 0.24),
         ),
     ),
     Showpiece(
         "fruit",
         "the second red apple from the left",
-        3,
         (900, 600),
+        ((240, 225, 200), (176, 130, 90)),
+        0.5,
         (
-            ("red apple", 0.14, 0.62, 0.28),
-            ("banana", 0.33, 0.34, 0.32),
-            ("red apple", 0.44, 0.68, 0.28),
-            ("green apple", 0.64, 0.40, 0.28),
-            ("red apple", 0.84, 0.64, 0.28),
+            ("red apple", 0.14, 0.66, 0.28),
+            ("banana", 0.31, 0.32, 0.34),
+            ("red apple", 0.44, 0.70, 0.28),
+            ("green apple", 0.66, 0.40, 0.28),
+            ("red apple", 0.84, 0.66, 0.28),
         ),
     ),
     Showpiece(
         "street",
         "everything except the cars",
-        11,
         (1000, 640),
+        ((190, 215, 240), (150, 150, 155)),
+        0.6,
         (
             ("house", 0.16, 0.34, 0.44),
-            ("red car", 0.28, 0.78, 0.34),
-            ("police officer", 0.52, 0.66, 0.36),
-            ("red car", 0.76, 0.78, 0.34),
-            ("bicycle", 0.82, 0.36, 0.30),
+            ("red car", 0.28, 0.80, 0.32),
+            ("police officer", 0.53, 0.64, 0.36),
+            ("red car", 0.78, 0.80, 0.32),
+            ("bicycle", 0.82, 0.36, 0.32),
         ),
     ),
     Showpiece(
         "no-elephant",
         "the elephant",
-        5,
         (800, 600),
+        ((225, 215, 235), (200, 170, 190)),
+        0.6,
         (("cat", 0.30, 0.62, 0.36), ("umbrella", 0.70, 0.50, 0.40)),
     ),
 )
@@ -116,7 +122,6 @@ def draw(piece: Showpiece, path: Path) -> None:
     # The renderer comes with the models' extra; other commands do without.
     import numpy as np
 
-    from services.stickers.backgrounds import draw_background
     from services.stickers.scenes import Placement, compose, save
     from services.stickers.vocabulary import Vocabulary
 
@@ -125,7 +130,10 @@ def draw(piece: Showpiece, path: Path) -> None:
         Placement(concepts[concept], (x, y), longer_side)
         for concept, x, y, longer_side in piece.stickers
     ]
-    background = draw_background(np.random.default_rng(piece.seed), piece.size)
+    width, height = piece.size
+    background = np.empty((height, width, 3), np.uint8)
+    horizon = round(height * piece.horizon)
+    background[:horizon], background[horizon:] = piece.tones
     save(compose(placements, background), path)
 
 

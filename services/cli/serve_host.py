@@ -27,18 +27,23 @@ _LOGICAL_CPUS = 16
 
 
 def bind_loopback_only() -> None:
-    """Ray's setup hook in each of its workers: Serve's gRPC proxy must not listen to the network.
+    """Ray's setup hook in each of its workers: Serve's gRPC ports must not listen to the network.
 
-    Serve binds every interface and has no option for it, and it has neither TLS nor a password; on
-    a laptop that would open the models to everyone nearby.
+    Serve binds every interface and has no option for it, and its proxy has neither TLS nor a
+    password: on a laptop that would open the models to everyone nearby.
     """
-    from ray.serve._private import default_impl
+    from ray.serve._private import default_impl, replica
+
+    add_port = replica.add_port_to_grpc_server
+
+    def on_loopback(address: str) -> str:
+        return f"{LOOPBACK}:{address.rpartition(':')[2]}"
 
     def add_grpc_address(grpc_server: Any, server_address: str) -> None:
-        port = server_address.rpartition(":")[2]
-        grpc_server.add_insecure_port(f"{LOOPBACK}:{port}")
+        grpc_server.add_insecure_port(on_loopback(server_address))
 
     default_impl.add_grpc_address = add_grpc_address
+    replica.add_port_to_grpc_server = lambda server, address: add_port(server, on_loopback(address))
 
 
 def main() -> None:

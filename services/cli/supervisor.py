@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -21,11 +22,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from services.cli import ports, processes
 from services.cli.processes import MARK_VARIABLE, ProcessRef
 from services.cli.state import Phase, StackConfig, StackFolder, StackState
 
 START_TIMEOUT_S = 600.0
+_PUBLIC_SERVICE = "limelight.v1.LimelightService"
 _GATEWAY_RESTARTS = 5
 _GATEWAY_STOP_S = 15.0
 _SERVE_STOP_S = 10.0
@@ -122,6 +127,7 @@ class Supervisor:
         self._change(addresses={"serve": f"{ports.LOOPBACK}:{grpc_port}"})
         # The gateway connects when it is first asked, so both can start at once.
         await asyncio.gather(self._start_serve(serve_config), self._start_gateway())
+        await self._serving()
 
     async def _start_serve(self, config: dict[str, Any]) -> None:
         ready = asyncio.Event()
@@ -172,6 +178,19 @@ class Supervisor:
             if not any(wanted):
                 raise StackFailed(f"the gateway did not start (exit code {child.returncode})")
             wanted = [0, 0]  # somebody took a port between the look and the leap
+
+    async def _serving(self) -> None:
+        """Until the gateway says that it reaches both services."""
+        async with grpc.aio.insecure_channel(self._state.addresses["gateway"]) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service=_PUBLIC_SERVICE)
+            )
+            try:
+                async for response in watch:
+                    if response.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+            except grpc.aio.AioRpcError as exc:
+                raise StackFailed(f"the gateway ended ({exc.code().name})") from exc
 
     async def _watch(self) -> None:
         """Until something dies for good."""
@@ -306,7 +325,13 @@ def _environment(mark: str) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_COLOR_PREFIX": "0",
         "RAY_DEDUP_LOGS": "0",
-        "RAY_TMPDIR": tempfile.gettempdir(),
+        # Ray's own ports listen on loopback alone, as they do on Windows and macOS.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Who may talk to this Ray: its own processes. Otherwise Ray leaves a token in ~/.ray.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Idle workers would be started for the driver, which needs none.
+        "RAY_prestart_worker_first_driver": "0",
     }
 
 
