@@ -76,8 +76,9 @@ def overlay(
         for i, label in enumerate(labels)
         if label and (extent := _extent(masks[i])) is not None
     ]
-    _draw_tags(canvas, tags, masks)
-    return np.asarray(canvas)
+    if tags:
+        _draw_tags(canvas, tags, masks)
+    return np.array(canvas)
 
 
 def spotlight(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
@@ -87,7 +88,7 @@ def spotlight(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
     dark = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.2)).enhance(0.34)
     selected = _union(rgb, masks)
     if not selected.any():
-        return np.asarray(dark)
+        return np.array(dark)
     # Light spills onto what is near: a wide blur of the selection, made small where it is cheap.
     lit = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.4)).enhance(0.7)
     small = Image.fromarray(selected).convert("L")
@@ -95,7 +96,7 @@ def spotlight(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
     glow = small.filter(ImageFilter.GaussianBlur(0.07 * max(small.size)))
     around = Image.composite(lit, dark, glow.resize(image.size, Image.Resampling.BICUBIC))
     subject = ImageEnhance.Color(ImageEnhance.Brightness(image).enhance(1.03)).enhance(1.06)
-    return np.asarray(Image.composite(subject, around, _smooth(selected)))
+    return np.array(Image.composite(subject, around, _smooth(selected)))
 
 
 def cutout(rgb: Rgb, masks: Sequence[Mask], *, crop: bool = True) -> Rgba:
@@ -130,7 +131,7 @@ def replace_background(rgb: Rgb, masks: Sequence[Mask], background: Colour | Rgb
     else:
         behind = Image.new("RGB", size, background)
     alpha = Image.fromarray(_inner_alpha(_union(rgb, masks)))
-    return np.asarray(Image.composite(Image.fromarray(rgb), behind, alpha))
+    return np.array(Image.composite(Image.fromarray(rgb), behind, alpha))
 
 
 # --- masks as light -----------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def _inner_alpha(mask: Mask) -> NDArray[np.uint8]:
 
 
 def _line_width(size: tuple[int, int]) -> float:
-    return min(8.0, max(1.4, math.sqrt(size[0] * size[1]) / 270))
+    return min(8.0, max(1.6, math.sqrt(size[0] * size[1]) / 270))
 
 
 def _paint(canvas: Image.Image, mask: Mask, colour: Colour, line: float, fill: float) -> None:
@@ -248,23 +249,31 @@ class _Tag:
 
 
 def _draw_tags(canvas: Image.Image, tags: Sequence[_Tag], masks: Sequence[Mask]) -> None:
-    """Draws each tag where it covers the least of what matters, in reading order."""
-    if not tags:
-        return
-    crowd = _Crowd(masks)
-    placed: list[_Extent] = []
-    for tag in sorted(tags, key=lambda tag: (tag.extent.y0, tag.extent.x0)):
-        picture = _tag_picture(tag, canvas.size)
-        spot = min(
-            _spots(tag.extent, picture.size, canvas.size),
-            key=lambda choice: (
-                choice[0]
-                + 4.0 * sum(choice[1].shared(other) for other in placed) / math.prod(picture.size)
-                + crowd.share(choice[1])
-            ),
-        )[1]
-        placed.append(spot)
+    pictures = [_tag_picture(tag, canvas.size) for tag in tags]
+    spots = _placed(tags, [picture.size for picture in pictures], canvas.size, masks)
+    for picture, spot in zip(pictures, spots, strict=True):
         canvas.paste(picture, (spot.x0, spot.y0), picture)
+
+
+def _placed(
+    tags: Sequence[_Tag],
+    sizes: Sequence[tuple[int, int]],
+    image: tuple[int, int],
+    masks: Sequence[Mask],
+) -> list[_Extent]:
+    """Where each tag of (width, height) `sizes` covers the least of what matters."""
+    crowd = _Crowd(masks)
+    placed: dict[int, _Extent] = {}
+    for index in sorted(range(len(tags)), key=lambda i: (tags[i].extent.y0, tags[i].extent.x0)):
+        size = sizes[index]
+
+        def cost(choice: tuple[float, _Extent], area: int = size[0] * size[1]) -> float:
+            base, spot = choice
+            hidden = sum(spot.shared(other) for other in placed.values()) / area
+            return base + 4.0 * hidden + crowd.share(spot)
+
+        placed[index] = min(_spots(tags[index].extent, size, image), key=cost)[1]
+    return [placed[index] for index in range(len(tags))]
 
 
 def _spots(
