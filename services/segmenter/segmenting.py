@@ -81,6 +81,10 @@ class Segmenter:
         )
         self._decode_pool = ThreadPoolExecutor(settings.decode_workers, "decode")
         self._mask_pool = ThreadPoolExecutor(settings.mask_workers, "masks")
+        self._closing = False
+        self._ongoing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def model(self) -> ModelInfo:
@@ -111,7 +115,11 @@ class Segmenter:
             DeadlinePassed: the time ran out.
             Unavailable: the segmenter is closing.
         """
+        if self._closing:
+            raise Unavailable(Reason.DRAINING, "the segmenter is shutting down")
         watch = Stopwatch(self._metrics)
+        self._ongoing += 1
+        self._idle.clear()
         try:
             async with within(deadline):
                 return await self._answer(
@@ -123,9 +131,15 @@ class Segmenter:
         except asyncio.CancelledError:
             self._metrics.departed(watch.current, "cancelled")
             raise
+        finally:
+            self._ongoing -= 1
+            if self._ongoing == 0:
+                self._idle.set()
 
     async def close(self) -> None:
         """Finish what was taken in, take no more, let go of the model."""
+        self._closing = True
+        await self._idle.wait()
         await self._encoder.close()
         await self._decoder.close()
         self._decode_pool.shutdown()

@@ -56,10 +56,10 @@ async def open_segmenter(metrics: RecordedMetrics) -> AsyncIterator[Opener]:
     """Make segmenters, by settings or with an engine of the test's own, and close them."""
     opened: list[Segmenter] = []
 
-    def make(engine: Engine | None = None, **settings: object) -> Segmenter:
+    def make(given: Engine | None = None, **settings: object) -> Segmenter:
         chosen = Settings(**{"engine": "fake", **settings})
-        if engine is None:
-            engine = create(chosen)
+        engine = given or create(chosen)
+        if given is None:
             engine.load()
         opened.append(Segmenter(chosen, engine, metrics))
         return opened[-1]

@@ -33,5 +33,7 @@ def test_settings_and_registry_import_no_framework() -> None:
         "import sys; import services.segmenter.settings, services.segmenter.engines;"
         "print([m for m in ('torch', 'transformers', 'ray') if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert out.stdout.strip() == "[]"

@@ -1,0 +1,187 @@
+"""Parity: whatever is batched, cached or expanded, the answer is that of a plain `Sam3Model` call.
+
+On random weights, saved in several safetensors shards and loaded through the setting that loads
+real checkpoints; and on the shipped checkpoint.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, Sam3Model
+
+from services.domain import Box, Exemplar
+from services.segmenter.engines import Embedding, Engine, Pair, RawDetections, create
+from services.segmenter.preprocessing import to_model_input
+from services.segmenter.queries import exemplar_arrays
+from services.segmenter.settings import Settings
+
+SHIPPED = Path(Settings().model)
+WIDTH, HEIGHT = 90, 70
+NONE: tuple[Exemplar, ...] = ()
+ONE = (Exemplar(Box(10, 10, 40, 50)),)
+THREE = (Exemplar(Box(0, 0, 30, 30)), Exemplar(Box(50, 5, 80, 60), False), *ONE)
+
+# (image, phrase, exemplars): phrases of different lengths, with and without exemplars, mixed.
+QUESTIONS = [
+    (0, "dog", NONE),
+    (1, "red apple umbrella cat soccer ball dog", NONE),
+    (0, "visual", ONE),
+    (0, "red apple", NONE),
+    (1, "cat", THREE),
+    (2, "dog", ONE),
+    (2, "dog", NONE),
+]
+
+
+@pytest.fixture(scope="module", params=["random", "shipped"])
+def checkpoint(request: pytest.FixtureRequest) -> Path:
+    if request.param == "random":
+        folder: Path = request.getfixturevalue("random_checkpoint")
+        assert len(list(folder.glob("*.safetensors"))) > 1
+        return folder
+    if not SHIPPED.is_dir():
+        pytest.skip(f"the shipped checkpoint is missing: {SHIPPED}")
+    return SHIPPED
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> Engine:
+    engine = create(Settings(model=str(checkpoint), device="cpu"))
+    engine.load()
+    return engine
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine) -> list[torch.Tensor]:
+    rng = np.random.default_rng(0)
+    return [
+        to_model_input(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), engine.image_size)
+        for _ in range(3)
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint: Path, engine: Engine, images: list[torch.Tensor]) -> list[Any]:
+    """Each question alone, by a model and a tokenizer of the test's own."""
+    model = Sam3Model.from_pretrained(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    answers = []
+    for image, phrase, exemplars in QUESTIONS:
+        text = tokenizer(phrase, padding="max_length", max_length=32, return_tensors="pt")
+        boxes, labels = exemplar_arrays(exemplars, WIDTH, HEIGHT, "")
+        geometry = {"input_boxes": torch.from_numpy(boxes)[None]} if exemplars else {}
+        if exemplars:
+            geometry["input_boxes_labels"] = torch.from_numpy(labels)[None]
+        with torch.inference_mode():
+            answers.append(model(pixel_values=images[image][None], **text, **geometry))
+    return answers
+
+
+def pairs(images: Sequence[Embedding], texts: dict[str, Embedding]) -> list[Pair]:
+    return [
+        Pair(images[image], texts[phrase], *exemplar_arrays(exemplars, WIDTH, HEIGHT, ""))
+        for image, phrase, exemplars in QUESTIONS
+    ]
+
+
+def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any]) -> None:
+    for raw, plain in zip(got, expected, strict=True):
+        close = {"atol": 2e-5, "rtol": 2e-5}
+        torch.testing.assert_close(raw.logits, plain.pred_logits[0], **close)
+        torch.testing.assert_close(raw.presence, plain.presence_logits[0, 0], **close)
+        torch.testing.assert_close(raw.boxes, plain.pred_boxes[0], **close)
+        scale = plain.pred_masks.abs().max().item()
+        torch.testing.assert_close(raw.masks, plain.pred_masks[0], atol=2e-5 * scale, rtol=0)
+        assert ((raw.masks > 0) == (plain.pred_masks[0] > 0)).float().mean() > 0.9999
+
+
+def test_batched(engine: Engine, images: list[torch.Tensor], expected: list[Any]) -> None:
+    phrases = sorted({phrase for _, phrase, _ in QUESTIONS})
+    texts = dict(zip(phrases, engine.encode_texts(phrases), strict=True))
+    assert_equal(engine.detect(pairs(engine.encode_images(images), texts)), expected)
+
+
+def test_one_by_one(engine: Engine, images: list[torch.Tensor], expected: list[Any]) -> None:
+    encoded = [engine.encode_images([image])[0] for image in images]
+    texts = {phrase: engine.encode_texts([phrase])[0] for _, phrase, _ in QUESTIONS}
+    got = [engine.detect([pair])[0] for pair in pairs(encoded, texts)]
+    assert_equal(got, expected)
+
+
+def test_queries_of_one_image_share_it_uncopied(
+    engine: Engine, images: list[torch.Tensor], expected: list[Any]
+) -> None:
+    phrases = sorted({phrase for _, phrase, _ in QUESTIONS})
+    texts = dict(zip(phrases, engine.encode_texts(phrases), strict=True))
+    chosen = [index for index, question in enumerate(QUESTIONS) if question[0] == 0]
+    asked = pairs(engine.encode_images(images), texts)
+    assert_equal(engine.detect([asked[i] for i in chosen]), [expected[i] for i in chosen])
+
+
+@pytest.mark.parametrize("checkpoint", ["random"], indirect=True)
+def test_the_questions_can_tell_a_mix_up(expected: list[Any]) -> None:
+    """If all answers were alike, the tests above could not fail."""
+    for index, one in enumerate(expected):
+        for other in expected[:index]:
+            assert (one.pred_logits - other.pred_logits).abs().max() > 1e-3
+            scale = one.pred_masks.abs().max()
+            assert (one.pred_masks - other.pred_masks).abs().max() > 1e-2 * scale
+
+
+def test_an_embedding_holds_its_own_memory_and_no_more(
+    engine: Engine, images: list[torch.Tensor]
+) -> None:
+    embedding = engine.encode_images(images)[1]
+    held = sum(tensor.untyped_storage().nbytes() for tensor in embedding.data)
+    assert held == embedding.nbytes
+
+
+def test_phrases_are_counted_with_their_ends(engine: Engine) -> None:
+    assert engine.max_tokens == 32
+    assert engine.tokens("") == 2
+    assert engine.tokens("dog " * 40) > 32
+
+
+def test_it_says_which_model_it_is(engine: Engine, checkpoint: Path) -> None:
+    assert engine.model.name == checkpoint.name
+    assert engine.model.engine == "transformers"
+    assert len(engine.model.revision) == 16
+
+
+def test_a_video_checkpoint_loads_as_its_detector(random_checkpoint: Path, tmp_path: Path) -> None:
+    """`facebook/sam3` is saved as `sam3_video`, detector and tracker in one."""
+    from transformers import Sam3Config, Sam3TrackerVideoConfig, Sam3VideoConfig, Sam3VideoModel
+
+    detector = Sam3Model.from_pretrained(random_checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(random_checkpoint)
+    config = Sam3VideoConfig(
+        detector_config=Sam3Config.from_pretrained(random_checkpoint).to_dict(),
+        tracker_config=Sam3TrackerVideoConfig(
+            vision_config=detector.config.vision_config.to_dict(),
+            memory_attention_num_layers=1,
+        ).to_dict(),
+    )
+    video = Sam3VideoModel(config)
+    video.detector_model.load_state_dict(detector.state_dict())
+    video.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+
+    answers = []
+    for folder in (random_checkpoint, tmp_path):
+        engine = create(Settings(model=str(folder), device="cpu"))
+        engine.load()
+        (text,) = engine.encode_texts(["dog"])
+        (image,) = engine.encode_images([torch.linspace(-1, 1, 3 * 240 * 240).view(3, 240, 240)])
+        answers += engine.detect([Pair(image, text, *exemplar_arrays((), WIDTH, HEIGHT, ""))])
+    torch.testing.assert_close(answers[1].masks, answers[0].masks)
+    torch.testing.assert_close(answers[1].logits, answers[0].logits)
+
+
+def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
+    engine = create(Settings(model=str(tmp_path / "nothing"), device="cpu"))
+    with pytest.raises(OSError, match="nothing"):
+        engine.load()
