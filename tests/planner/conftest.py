@@ -1,6 +1,7 @@
 """A planner on the fake engine, without Serve, and a picture to ask about."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import numpy as np
@@ -40,6 +41,18 @@ def candidate() -> Callable[..., Candidate]:
         return Candidate(number, phrase, encode_rle(mask))
 
     return make
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Waits until a condition holds, ten seconds at most."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110  # conditions of other threads have no event
+                await asyncio.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture

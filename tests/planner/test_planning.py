@@ -1,7 +1,7 @@
 """Planning through the whole core: fake engine, real batcher, parser, cache and codecs."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from services.planner.metrics import RecordedMetrics
 from services.planner.service import PlannerService
 
 Serving = Callable[..., PlannerService]
+Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 FOREVER = Deadline()
 
 
@@ -186,22 +187,18 @@ async def test_a_hasty_caller_does_not_wait_for_the_patient_one(
 
 
 async def test_who_leaves_frees_the_engine_and_the_queue(
-    serving: Serving, picture: bytes, metrics: RecordedMetrics
+    serving: Serving, picture: bytes, metrics: RecordedMetrics, eventually: Eventually
 ) -> None:
     engine = FakeEngine(delay_s=30.0)
     service = serving(engine, max_batch=1)
     running = asyncio.create_task(service.plan(picture, "the dog", FOREVER))
-    while not engine.batches:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: engine.batches)
     waiting = asyncio.create_task(service.plan(picture, "the cat", FOREVER))
-    while metrics.gauges.get(("depth", "generate")) != 1:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: metrics.gauges.get(("depth", "generate")) == 1)
     waiting.cancel()
-    while metrics.gauges["depth", "generate"]:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: metrics.gauges["depth", "generate"] == 0)
     running.cancel()
-    while not engine.abandoned:
-        await asyncio.sleep(0.005)
+    await eventually(lambda: engine.abandoned)
     assert engine.batches == [1]
     assert waiting.cancelled()
     assert running.cancelled()

@@ -1,0 +1,76 @@
+"""The plan cache: bounded in bytes and time."""
+
+from services.domain import ConceptQuery, Plan
+from services.planner.cache import PlanCache, PlanKey
+from services.planner.metrics import RecordedMetrics
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def key(number: int) -> PlanKey:
+    return PlanKey(f"image-{number}", "the dog", "r1")
+
+
+PLAN = Plan((ConceptQuery("dog"),))
+
+
+def test_a_plan_is_found_again_by_all_of_its_key() -> None:
+    cache = PlanCache(1 << 20, 60, RecordedMetrics())
+    cache.put(key(1), PLAN)
+    assert cache.get(key(1)) == PLAN
+    assert cache.get(key(1)._replace(revision="r2")) is None
+    assert cache.get(key(1)._replace(instruction="the cat")) is None
+    assert cache.get(key(2)) is None
+
+
+def test_the_least_used_plans_make_room() -> None:
+    metrics = RecordedMetrics()
+    cache = PlanCache(4000, 60, metrics)
+    for number in range(3):
+        cache.put(key(number), PLAN)
+    cache.get(key(0))
+    cache.put(key(3), PLAN)
+    assert [cache.get(key(number)) is not None for number in range(4)] == [True, False, True, True]
+    assert cache.nbytes <= 4000
+    assert metrics.gauges["cache_bytes", "plan"] == cache.nbytes
+
+
+def test_long_texts_count() -> None:
+    cache = PlanCache(4000, 60, RecordedMetrics())
+    cache.put(key(1), Plan((ConceptQuery("dog"),), reason="x" * 4000))
+    assert cache.get(key(1)) is None
+    assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_putting_a_plan_again_replaces_it() -> None:
+    cache = PlanCache(1 << 20, 60, RecordedMetrics())
+    cache.put(key(1), PLAN)
+    once = cache.nbytes
+    cache.put(key(1), Plan((ConceptQuery("cat"),)))
+    assert cache.nbytes == once
+    assert cache.get(key(1)) == Plan((ConceptQuery("cat"),))
+
+
+def test_plans_grow_old() -> None:
+    clock = Clock()
+    metrics = RecordedMetrics()
+    cache = PlanCache(1 << 20, 60, metrics, clock)
+    cache.put(key(1), PLAN)
+    clock.now = 59.9
+    assert cache.get(key(1)) == PLAN
+    clock.now = 60.0
+    assert cache.get(key(1)) is None
+    assert cache.nbytes == 0
+    assert (metrics.counts["hit", "plan"], metrics.counts["miss", "plan"]) == (1, 1)
+
+
+def test_no_memory_means_no_cache() -> None:
+    cache = PlanCache(0, 60, RecordedMetrics())
+    cache.put(key(1), PLAN)
+    assert cache.get(key(1)) is None
