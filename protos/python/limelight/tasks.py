@@ -123,9 +123,8 @@ def image_bytes(image: ImageLike) -> bytes:
         case Image.Image():
             return _png(image if image.mode in _PNG_MODES else image.convert("RGB"))
         case _:
-            raise TypeError(
-                f"an image must be a path, bytes, PIL image or array, not {type(image)}"
-            )
+            kind = type(image).__name__
+            raise TypeError(f"an image must be a path, bytes, a PIL image or an array, not {kind}")
 
 
 def _png(image: Image.Image) -> bytes:
