@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from limelight import AsyncClient, LimelightError, RetryPolicy, Segmentation
+from limelight import AsyncClient, LimelightError, RetryPolicy
 from services.cli import options, requests
 from services.cli.connection import resolve
 from services.cli.console import Exit, err, fail
@@ -55,14 +55,6 @@ EXAMPLES = """
 _RETRY = RetryPolicy(attempts=8, first_delay=0.5, max_delay=15.0)
 
 
-class Segmenter(Protocol):
-    """What a batch needs of a client."""
-
-    async def segment(
-        self, image: Path, instruction: str | None, **options: object
-    ) -> Segmentation: ...
-
-
 @dataclass(slots=True)
 class Tally:
     """How a batch went: lines written as answers and as errors, requests skipped."""
@@ -90,7 +82,7 @@ class Batch:
 
     def __init__(
         self,
-        client: Segmenter,
+        client: AsyncClient,
         sink: TextIO,
         *,
         concurrency: int,
@@ -129,9 +121,8 @@ class Batch:
                 )
             except LimelightError as error:
                 self._write(requests.error_line(request, error), failed=True)
-            except OSError as exc:
-                message = f"{request.image}: {exc.strerror or exc}"
-                self._write(requests.unreadable_line(request, message), failed=True)
+            except (OSError, ValueError) as exc:
+                self._write(requests.unreadable_line(request, exc), failed=True)
             else:
                 self._write(requests.result_line(request, answer), failed=False)
 

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.text import Text
 
 from limelight import Client, LimelightError, Render
+from limelight.tasks import RenderKind
 from services.cli import options
 from services.cli.console import fail_call, out
 from services.cli.local import Profile, build_arguments, fail_start, progress
-from services.cli.segment import report_written
 from services.cli.stack import Stack, StartFailed
 from services.cli.state import StackConfig
 from services.cli.tables import show
 
-_RENDERS = ("overlay", "spotlight", "cutout")
+_RENDERS: tuple[RenderKind, ...] = ("overlay", "spotlight", "cutout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,7 @@ def _present(
     picture = folder / f"{piece.name}.png"
     draw(piece, picture)
     console.print()
-    console.rule(
-        Text.assemble((picture.name, "bold"), "  ", (f"“{piece.instruction}”", "italic")),
-        align="left",
-    )
+    console.print(Text.assemble((picture.name, "bold"), "  ", (f"“{piece.instruction}”", "italic")))
     try:
         answer = client.segment(
             picture, piece.instruction, renders=[Render(kind) for kind in _RENDERS], timeout=300.0
@@ -154,13 +151,11 @@ def _present(
     except LimelightError as error:
         fail_call(error, address)
     show(answer, console)
-    report_written(
-        [
+    if answer.instances:
+        for rendering in answer.renderings:
             rendering.save(folder / f"{piece.name}-{rendering.kind}.png")
-            for rendering in answer.renderings
-        ],
-        console,
-    )
+        kinds = ", ".join(rendering.kind for rendering in answer.renderings)
+        console.print(Text(f"wrote {folder / piece.name}-*.png: {kinds}", style="dim"))
 
 
 class _Connection:

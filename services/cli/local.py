@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -103,18 +103,14 @@ def up(
     if foreground:
         _stay(stack, config, console)
         return
-    with progress(console) as on_change:
-        try:
+    try:
+        with progress(console) as on_change:
             state, fresh = stack.start(config, on_change)
-        except StartFailed as exc:
-            failure = exc
-        except KeyboardInterrupt:
-            stack.stop()
-            raise typer.Exit(Exit.INTERRUPTED) from None
-        else:
-            failure = None
-    if failure is not None:
-        fail_start(failure)
+    except StartFailed as exc:
+        fail_start(exc)
+    except KeyboardInterrupt:
+        stack.stop()
+        raise typer.Exit(Exit.INTERRUPTED) from None
     if fresh:
         console.print(_ready(state), soft_wrap=True)
     else:
@@ -221,7 +217,7 @@ def progress(console: Console) -> Iterator[OnChange]:
         yield line
 
 
-def fail_start(failure: StartFailed) -> None:
+def fail_start(failure: StartFailed) -> NoReturn:
     """Show why a stack did not start, with the end of its log."""
     if failure.log:
         console = err()
@@ -243,15 +239,11 @@ def _stay(stack: Stack, config: StackConfig, console: Console) -> None:
         elif state.stage:
             show(state)
 
-    with progress(console) as show:
-        try:
+    try:
+        with progress(console) as show:
             stack.run(config, on_change)
-        except StartFailed as exc:
-            failure = exc
-        else:
-            failure = None
-    if failure is not None:
-        fail_start(failure)
+    except StartFailed as exc:
+        fail_start(exc)
     console.print("stopped")
 
 

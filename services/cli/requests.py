@@ -64,9 +64,12 @@ def error_line(request: BatchRequest, error: LimelightError) -> str:
     return _line({"id": request.id, "error": fault, "request_id": error.request_id})
 
 
-def unreadable_line(request: BatchRequest, message: str) -> str:
-    """The line for an image that cannot be read here."""
-    return _fault(request.id, "NOT_FOUND", "IMAGE_MISSING", message)
+def unreadable_line(request: BatchRequest, fault: OSError | ValueError) -> str:
+    """The line for a request that cannot be sent: its image is not there, its text is no text."""
+    if isinstance(fault, OSError):
+        message = f"{request.image}: {fault.strerror or fault}"
+        return _fault(request.id, "NOT_FOUND", "IMAGE_MISSING", message)
+    return _fault(request.id, "INVALID_ARGUMENT", "REQUEST_INVALID", str(fault))
 
 
 def bad_line(bad: BadLine) -> str:
@@ -79,7 +82,7 @@ def kept_results(lines: TextIO) -> Iterator[tuple[str, str]]:
     for line in lines:
         try:
             values = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if line.endswith("\n") and isinstance(values, dict) and "error" not in values:
             yield id_key(values.get("id")), line
@@ -93,7 +96,7 @@ def id_key(value: RequestId) -> str:
 def _request(line: str, number: int, folder: Path) -> BatchRequest | BadLine:
     try:
         values = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         return BadLine(None, number, f"no JSON: {exc}")
     if not isinstance(values, dict):
         return BadLine(None, number, "no JSON object")
@@ -137,4 +140,5 @@ def _fault(given: RequestId, code: str, reason: str, message: str) -> str:
 
 
 def _line(values: dict[str, Any]) -> str:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
+    # ASCII: a lone surrogate in an id can be escaped, but not written.
+    return json.dumps(values, separators=(",", ":")) + "\n"

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from PIL import ImageColor
-from rich.console import Console
 
 from limelight import Box, Client, ConceptQuery, Exemplar, LimelightError, Render, Segmentation
 from services.cli import options
@@ -135,7 +134,8 @@ def segment(
         typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
     else:
         show(answer, out())
-    report_written(written, console)
+    for path in written:
+        console.print(f"[dim]wrote[/dim] {path}", soft_wrap=True)
 
 
 def queries_of(phrases: list[str], boxes: list[str]) -> list[ConceptQuery] | None:
@@ -182,12 +182,6 @@ def pictures_of(
     elif background_out is not None:
         fail("--background-out needs --background", Exit.USAGE)
     return pictures
-
-
-def report_written(paths: list[Path], console: Console) -> None:
-    """Say which files there are now."""
-    for path in paths:
-        console.print(f"[dim]wrote[/dim] {path}", soft_wrap=True)
 
 
 def _format(path: Path, transparent: bool = False) -> str:

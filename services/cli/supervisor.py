@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,6 +45,14 @@ _STAGES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Python's arguments for the two parts; `serve` gets its configuration as one more."""
+
+    serve: tuple[str, ...] = ("-m", "services.cli.serve_host")
+    gateway: tuple[str, ...] = ("-m", "services.gateway")
+
+
 class StackFailed(Exception):
     """The stack could not be started, or a part of it died for good."""
 
@@ -56,6 +65,7 @@ class Supervisor:
         config: what it is to be.
         mark: the mark for its processes' environment.
         on_change: told every new state, after it is written.
+        parts: what is started.
     """
 
     def __init__(
@@ -64,8 +74,10 @@ class Supervisor:
         config: StackConfig,
         mark: str,
         on_change: Callable[[StackState], None] = lambda _: None,
+        parts: Parts = Parts(),
     ) -> None:
         self._folder = folder
+        self._parts = parts
         self._config = config
         self._on_change = on_change
         self._stop = asyncio.Event()
@@ -140,7 +152,7 @@ class Supervisor:
 
         child = await self._spawn(
             "serve",
-            ("-m", "services.cli.serve_host", json.dumps(config)),
+            (*self._parts.serve, json.dumps(config)),
             self._folder.serve_log,
             on_event,
         )
@@ -161,7 +173,7 @@ class Supervisor:
         while True:
             child = await self._spawn(
                 "gateway",
-                ("-m", "services.gateway"),
+                self._parts.gateway,
                 self._folder.gateway_log,
                 on_event,
                 {
@@ -182,7 +194,7 @@ class Supervisor:
     async def _serving(self) -> None:
         """Until the gateway says that it reaches both services."""
         async with grpc.aio.insecure_channel(self._state.addresses["gateway"]) as channel:
-            watch = health_pb2_grpc.HealthStub(channel).Watch(
+            watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
                 health_pb2.HealthCheckRequest(service=_PUBLIC_SERVICE)
             )
             try:
@@ -272,6 +284,10 @@ class Supervisor:
         self._state = dataclasses.replace(self._state, **changes)
         self._folder.write(self._state)
         self._on_change(self._state)
+
+
+def _port(address: str | None) -> int:
+    return int(address.rpartition(":")[2]) if address else 0
 
 
 async def _ready_or_dead(ready: asyncio.Event, child: asyncio.subprocess.Process) -> bool:

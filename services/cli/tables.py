@@ -69,7 +69,10 @@ def footer(answer: Segmentation) -> Text:
             f"{stage} {value:.0f}" for stage, value in answer.timings_ms.items() if stage != "total"
         )
         parts.append(f"{answer.timings_ms['total']:.0f} ms" + (f" ({stages})" if stages else ""))
-    parts += [f"{model.role} {model.name}" for model in answer.models]
+    parts += [
+        model.role if model.role == model.name else f"{model.role} {model.name}"
+        for model in answer.models
+    ]
     return Text(" · ".join(parts), style="dim")
 
 

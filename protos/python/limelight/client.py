@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
 import grpc
 import grpc.aio
@@ -59,7 +59,9 @@ class _Call:
     def __init__(
         self, image: ImageLike, instruction: str | None, options: SegmentOptions, extra: Metadata
     ) -> None:
-        wanted = {name: value for name, value in options.items() if name in Want.__slots__}
+        wanted: dict[str, Any] = {
+            name: value for name, value in options.items() if name in Want.__slots__
+        }
         self.task = Want(instruction=instruction, **wanted).task(image)
         timeout = options.get("timeout")
         self.expires_at = time.monotonic() + (DEFAULT_TIMEOUT_S if timeout is None else timeout)

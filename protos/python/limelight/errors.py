@@ -4,6 +4,8 @@ The last station of an error's way: the service packs its reason into `grpc-stat
 (`google.rpc.Status` with `ErrorInfo`, `BadRequest`, `RetryInfo`), and here it is read again.
 """
 
+from typing import Any
+
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
@@ -106,7 +108,8 @@ def from_rpc(exc: grpc.RpcError, request_id: str) -> LimelightError:
 
 
 def _rich_status(exc: grpc.RpcError) -> status_pb2.Status | None:
-    for key, value in exc.trailing_metadata() or ():
+    trailing: Any = exc.trailing_metadata() or ()
+    for key, value in trailing:
         if key == _DETAILS:
             try:
                 return status_pb2.Status.FromString(value)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from PIL import Image
 
 from limelight.v1 import limelight_pb2, media_pb2
@@ -155,7 +154,7 @@ _REVIEW = {
 }
 
 
-def _enum(kind: EnumTypeWrapper, prefix: str, name: str) -> Any:
+def _enum(kind: Any, prefix: str, name: str) -> Any:
     known = {value.removeprefix(f"{prefix}_").lower(): number for value, number in kind.items()}
     del known["unspecified"]
     if name not in known:
