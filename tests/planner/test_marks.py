@@ -19,7 +19,8 @@ def _square(top: int, left: int, side: int, shape: tuple[int, int] = (120, 160))
 def test_the_overview_outlines_and_tags_each_mask() -> None:
     image, masks = _image(), [_square(10, 10, 40), _square(60, 100, 40)]
     marked = numbered_overview(image, masks)
-    assert marked.shape == image.shape and marked.dtype == np.uint8
+    assert marked.shape == image.shape
+    assert marked.dtype == np.uint8
     assert (image == 200).all(), "the caller's image is left alone"
     changed = (marked != image).any(axis=2)
     for mask in masks:
@@ -47,7 +48,8 @@ def test_the_zoom_shows_the_candidate_bright_and_the_rest_dim() -> None:
     view = zoomed_candidate(image, mask)
     rows, columns = zoom_window(mask)
     assert view.shape == (rows.stop - rows.start, columns.stop - columns.start, 3)
-    assert rows.start == 30 and columns.stop == 110
+    assert rows.start == 30
+    assert columns.stop == 110
     inside = mask[rows, columns]
     assert (view[inside] == 200).all()
     assert (view[0, 0] < 100).all()

@@ -25,6 +25,8 @@ from services.stickers.planner.tokenizer import BOS, EOS, PAD, TOOL_RESPONSE, TU
 MAX_SOFT_TOKENS = 70
 PATCH = 16
 POOLING = 2
+# About 1 / sqrt(width): weights of the stock 0.02 would be overrun by the first steps.
+_INITIAL = 0.08
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def model_config(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Gemma4Conf
         ],
         max_position_embeddings=2048,
         hidden_size_per_layer_input=0,
+        initializer_range=_INITIAL,
         pad_token_id=token(PAD),
         eos_token_id=token(EOS),
         bos_token_id=token(BOS),
@@ -71,6 +74,7 @@ def model_config(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Gemma4Conf
         num_attention_heads=shape.vision_width // shape.head_dim,
         num_key_value_heads=shape.vision_width // shape.head_dim,
         head_dim=shape.head_dim,
+        initializer_range=_INITIAL,
         patch_size=PATCH,
         pooling_kernel_size=POOLING,
         # The longest row of patches: an image that is one soft token high.

@@ -27,10 +27,18 @@ from services.planner.calls import (
 )
 from services.planner.marks import numbered_overview, zoom_window, zoomed_candidate
 from services.planner.prompt import PLAN_TOOL, VERDICT_TOOL, plan_messages, review_messages
+from services.stickers.backgrounds import draw_background
 from services.stickers.instructions import Family, Instruction, InstructionWriter
 from services.stickers.planner.config import POOLING
 from services.stickers.planner.tokenizer import TOOL_RESPONSE
-from services.stickers.scenes import Scene, random_scene, random_size, recompressed
+from services.stickers.scenes import (
+    Scene,
+    compose,
+    random_placements,
+    random_scene,
+    random_size,
+    recompressed,
+)
 
 # Families that read the picture are asked more often than those that only read the text.
 WEIGHTS: Mapping[Family, float] = {
@@ -90,8 +98,8 @@ class Batch:
     """Lessons as tensors; rows are lessons, `soft` counts the soft tokens of each picture.
 
     Attributes:
-        patches: float32 ``[pictures, 280, 768]``.
-        patch_positions: int64 ``[pictures, 280, 2]``.
+        patches: float32 ``[pictures, patches, 768]``, patches at most 280.
+        patch_positions: int64 ``[pictures, patches, 2]``.
         coverage: float32 ``[all soft tokens, concepts]``.
         present: float32 ``[pictures, concepts]``.
         soft: soft tokens of each picture.
@@ -120,10 +128,21 @@ class Teacher:
     tokenizer: PreTrainedTokenizerBase
     image_processor: Gemma4ImageProcessorPil
 
-    def planning(self, seed: Sequence[int], questions: int) -> Lesson:
-        """A scene with up to `questions` instructions; the same for the same seed."""
+    def looking(self, seed: Sequence[int], size: tuple[int, int]) -> Lesson:
+        """A crowded picture and no question: two scenes' stickers on one background."""
         rng = np.random.default_rng(list(seed))
-        scene = _scene(rng)
+        concepts = self.writer.vocabulary.concepts
+        placements = [random_placements(rng, concepts, size) for _ in range(2)]
+        scene = _compressed(compose(sum(placements, ()), draw_background(rng, size)), rng)
+        picture = self.picture(scene.image, _labels(scene), _presence(scene, self._concepts))
+        return Lesson((picture,), (), ())
+
+    def planning(
+        self, seed: Sequence[int], questions: int, size: tuple[int, int] | None = None
+    ) -> Lesson:
+        """A scene with up to `questions` instructions; the same for the same seed and size."""
+        rng = np.random.default_rng(list(seed))
+        scene = _scene(rng, size)
         texts = []
         for instruction in self.instructions(scene, rng, questions):
             texts.append(self._planning_turn(instruction, rng))
@@ -265,9 +284,11 @@ def collate(lessons: Sequence[Lesson]) -> Batch:
     same = segments[:, :, None] == segments[:, None, :]
     visible = earlier & (same | (segments == 0)[:, None, :])
     pictures = [picture for lesson in lessons for picture in lesson.pictures]
+    # The processor pads to its budget; the widest picture of the batch is enough.
+    used = max(len(picture.coverage) for picture in pictures) * POOLING**2
     return Batch(
-        patches=torch.from_numpy(np.stack([picture.patches for picture in pictures])),
-        patch_positions=torch.from_numpy(np.stack([picture.positions for picture in pictures])),
+        patches=torch.from_numpy(np.stack([p.patches[:used] for p in pictures])),
+        patch_positions=torch.from_numpy(np.stack([p.positions[:used] for p in pictures])),
         coverage=torch.from_numpy(np.concatenate([picture.coverage for picture in pictures])),
         present=torch.from_numpy(np.stack([picture.present for picture in pictures])),
         soft=tuple(len(picture.coverage) for picture in pictures),
@@ -281,8 +302,17 @@ def collate(lessons: Sequence[Lesson]) -> Batch:
 _REVIEWED = (Family.PHRASE, Family.CATEGORY, Family.SET, Family.INDIRECT)
 
 
-def _scene(rng: np.random.Generator) -> Scene:
-    scene = random_scene(rng, size=random_size(rng, *_SIDES))
+def training_size(rng: np.random.Generator) -> tuple[int, int]:
+    """Width and height of a training scene."""
+    return random_size(rng, *_SIDES)
+
+
+def _scene(rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
+    return _compressed(random_scene(rng, size=size or training_size(rng)), rng)
+
+
+def _compressed(scene: Scene, rng: np.random.Generator) -> Scene:
+    """`scene`, now and then after a pass through JPEG."""
     if rng.random() < _JPEG:
         scene = replace(scene, image=recompressed(scene.image, int(rng.integers(60, 96))))
     return scene

@@ -10,17 +10,18 @@ that a resumed run sees what an unbroken one would have seen.
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 from transformers import Gemma4ForConditionalGeneration
 
-from services.stickers.planner.data import Batch, Lesson, Teacher, collate
+from services.stickers.planner.data import Batch, Lesson, Teacher, collate, training_size
 
 # Coverage of a soft token that counts as fully showing a concept.
 _FULL = 0.25
@@ -36,8 +37,8 @@ class Recipe:
         scenes: a step.
         questions: a scene.
         review_every: each so many steps of the second phase is one of candidate reviews.
-        vision_rate: peak learning rate of the vision tower.
-        text_rate: peak learning rate of the language model.
+        matrix_rate: peak learning rate of Muon, which trains the layers' matrices.
+        rate: peak learning rate of AdamW, which trains everything else.
         seed: first part of every scene's seed; lies in `splits.TRAINING`.
     """
 
@@ -46,8 +47,8 @@ class Recipe:
     scenes: int = 8
     questions: int = 5
     review_every: int = 10
-    vision_rate: float = 1.5e-3
-    text_rate: float = 1.5e-3
+    matrix_rate: float = 5e-3
+    rate: float = 1.5e-3
     warm_up: float = 0.02
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -70,12 +71,14 @@ class Student(nn.Module):
             batch.patches, batch.patch_positions, return_dict=True
         )
         logits = self.head(torch.cat(features.pooler_output))
-        dense = F.binary_cross_entropy_with_logits(
+        dense = functional.binary_cross_entropy_with_logits(
             logits, (batch.coverage / _FULL).clamp(max=1.0), reduction="none"
         )
         strongest = torch.stack([part.amax(dim=0) for part in logits.split(batch.soft)])
         known = batch.present >= 0
-        present = F.binary_cross_entropy_with_logits(strongest[known], batch.present[known])
+        present = functional.binary_cross_entropy_with_logits(
+            strongest[known], batch.present[known]
+        )
         terms = {
             "dense": dense.sum(dim=1).mean(),
             "present": present * logits.shape[1],
@@ -99,7 +102,7 @@ class Student(nn.Module):
             ).last_hidden_state
             asked = batch.labels >= 0
             scores = self.model.lm_head(hidden[asked])
-            terms["answer"] = F.cross_entropy(scores, batch.labels[asked])
+            terms["answer"] = functional.cross_entropy(scores, batch.labels[asked])
             right = scores.detach().argmax(dim=1) == batch.labels[asked]
             terms["tokens_right"] = right.float().mean()
         return terms
@@ -126,14 +129,20 @@ class Trainer:
         self._average = {k: v.detach().clone() for k, v in student.state_dict().items()}
         self._averaged = 0
         vision, text = _groups(student)
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": part, "weight_decay": decay, "tower": tower}
-                for tower, group in (("vision", vision), ("text", text))
-                for part, decay in zip(_by_rank(group), (recipe.weight_decay, 0.0), strict=True)
-            ],
-            lr=0.0,
-            betas=(0.9, 0.98),
+        groups = [(t, _matrices(g), _others(g)) for t, g in (("vision", vision), ("text", text))]
+        self._optimizers: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(
+                [{"params": own, "tower": t, "peak": recipe.matrix_rate} for t, own, _ in groups],
+                lr=0.0,
+                weight_decay=recipe.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(
+                [{"params": own, "tower": t, "peak": recipe.rate} for t, _, own in groups],
+                lr=0.0,
+                betas=(0.9, 0.98),
+                weight_decay=0.0,
+            ),
         )
         directory.mkdir(parents=True, exist_ok=True)
         if self._state.exists():
@@ -164,7 +173,7 @@ class Trainer:
             "student": self.student.state_dict(),
             "average": self._average,
             "averaged": self._averaged,
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "step": self.step,
             "spent": self.spent,
             "recipe": asdict(self.recipe),
@@ -199,7 +208,8 @@ class Trainer:
         state = torch.load(self._state, weights_only=True)
         self.student.load_state_dict(state["student"])
         self._average, self._averaged = state["average"], state["averaged"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step, self.spent = state["step"], state["spent"]
 
     def _one_step(self) -> dict[str, float]:
@@ -209,32 +219,34 @@ class Trainer:
         loss = terms["dense"] + 0.3 * terms["present"]
         if answers:
             loss = 0.3 * loss + 2.0 * terms["answer"]
-        self._optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate(group["tower"])
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * self._schedule(group["tower"])
+            optimizer.step()
+            optimizer.zero_grad()
         self._follow()
-        return {key: float(value) for key, value in terms.items()} | {"norm": float(norm)}
+        return {key: float(value.detach()) for key, value in terms.items()} | {"norm": float(norm)}
 
     def _lessons(self, answers: bool) -> list[Lesson]:
         recipe = self.recipe
         seeds = [(recipe.seed, self.step, index) for index in range(recipe.scenes)]
+        # One size a step: scenes of one shape need no padding.
+        size = training_size(np.random.default_rng([recipe.seed, self.step]))
         if not answers:
-            return [self._teacher.planning(seed, 0) for seed in seeds]
+            return [self._teacher.looking(seed, size) for seed in seeds]
         if self.step % recipe.review_every == 0:
             return [self._teacher.reviewing(seed) for seed in seeds]
-        return [self._teacher.planning(seed, recipe.questions) for seed in seeds]
+        return [self._teacher.planning(seed, recipe.questions, size) for seed in seeds]
 
-    def _rate(self, tower: str) -> float:
+    def _schedule(self, tower: str) -> float:
         """Warm-up, then a cosine to nothing; the language model starts with its phase."""
         recipe = self.recipe
         start = 0.0 if tower == "vision" else recipe.vision_share
-        peak = recipe.vision_rate if tower == "vision" else recipe.text_rate
         done = (self.progress - start) / (1.0 - start)
         rising = min(1.0, max(0.0, done) / recipe.warm_up + 1e-2)
-        return peak * rising * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, done))))
+        return rising * 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, done))))
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -246,17 +258,21 @@ class Trainer:
                 self._average[key].lerp_(value, 1.0 - keep)
 
 
-def _groups(student: Student) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _groups(student: Student) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """The parameters of the vision side (with the head), and those of the language model."""
-    vision: list[nn.Parameter] = []
-    text: list[nn.Parameter] = []
+    vision: dict[str, nn.Parameter] = {}
+    text: dict[str, nn.Parameter] = {}
     for name, parameter in student.named_parameters():
         sees = name.startswith("head.") or "vision" in name
-        (vision if sees else text).append(parameter)
+        (vision if sees else text)[name] = parameter
     return vision, text
 
 
-def _by_rank(parameters: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices, which decay, and the rest, which does not."""
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    return matrices, [parameter for parameter in parameters if parameter.ndim < 2]
+def _matrices(group: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+    """The weights between hidden states: what Muon is made for."""
+    return [p for name, p in group.items() if p.ndim == 2 and ".layers." in name]
+
+
+def _others(group: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+    """Embeddings, first and last projections, norms, biases: AdamW's."""
+    return [p for name, p in group.items() if p.ndim != 2 or ".layers." not in name]

@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=Recipe.scenes, help="scenes a step")
     parser.add_argument("--questions", type=int, default=Recipe.questions, help="a scene")
     parser.add_argument("--vision-share", type=float, default=Recipe.vision_share)
-    parser.add_argument("--vision-rate", type=float, default=Recipe.vision_rate)
-    parser.add_argument("--text-rate", type=float, default=Recipe.text_rate)
+    parser.add_argument("--matrix-rate", type=float, default=Recipe.matrix_rate)
+    parser.add_argument("--rate", type=float, default=Recipe.rate)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evaluate-minutes", type=float, default=8.0, help="between evaluations")
     parser.add_argument("--evaluate-scenes", type=int, default=40)
@@ -49,8 +49,8 @@ def main() -> None:
         scenes=arguments.scenes,
         questions=arguments.questions,
         vision_share=arguments.vision_share,
-        vision_rate=arguments.vision_rate,
-        text_rate=arguments.text_rate,
+        matrix_rate=arguments.matrix_rate,
+        rate=arguments.rate,
     )
     teacher = new_teacher()
     student = Student(
