@@ -228,7 +228,7 @@ def _cut_off() -> Iterator[HostileImage]:
 def _lying_pngs() -> Iterator[HostileImage]:
     few = zlib.compress(bytes(1000))
     large, corrupt = Reason.IMAGE_TOO_LARGE, Reason.IMAGE_CORRUPT
-    # Nine megabytes would hold it all; the first of them is enough to show what it is.
+    # The first sixteen megabytes of its zeros are enough to show what it is.
     yield HostileImage("png-bomb", png(60000, 60000, deflated_zeros(1 << 24), colour=0), large)
     yield HostileImage("png-max-size", png(2**31 - 1, 2**31 - 1, few), large)
     yield HostileImage("png-beyond-size", png(2**32 - 1, 2**32 - 1, few), large)
@@ -370,11 +370,11 @@ def _lying_tiffs() -> Iterator[HostileImage]:
     entries = _tiff_entries(64, 64)
     yield HostileImage("tiff-tag-twice", tiff([*entries, entries[0]], tail), corrupt)
     yield HostileImage("tiff-says-nowhere", tiff(entries[:5], tail), corrupt)
-    # One megabyte of comment that sixty thousand tags all point to, in a directory that follows
-    # itself; only the size of the picture is wrong.
-    blob = [(60000 + i % 5000, 2, 1 << 20, 16) for i in range(60_000)]
+    # Four thousand tags that all point to the same half megabyte, in a directory that follows
+    # itself.
+    blob = [(60000 + i, 2, 1 << 19, 16) for i in range(4000)]
     looped = tiff(blob, bytes(1 << 19), following=8)
-    yield HostileImage("tiff-tag-bomb", looped, corrupt)
+    yield HostileImage("tiff-tag-bomb", looped, Reason.IMAGE_BAD_SHAPE)
     tiles = [entry for entry in entries if entry[0] not in (273, 278, 279)]
     tiles += [(322, 4, 1, 65536), (323, 4, 1, 65536), (324, 4, 1, 200), (325, 4, 1, 4096)]
     yield HostileImage("tiff-huge-tile", tiff(tiles, tail), corrupt)

@@ -21,8 +21,13 @@ from services.errors import Reason
 # Real files have tens of blocks before their pixels, and image data in blocks of 4 KiB and more.
 _MAX_BLOCKS = 4096
 _MAX_PNG_CHUNKS = 65536
+# A GIF of 32 MiB has some 130,000 sub-blocks; what stands before its pixels is small.
+_MAX_GIF_SUB_BLOCKS = 1 << 18
+_MAX_GIF_PREFIX = 4 << 20
 # A progressive JPEG has about ten scans; each one makes the decoder go over the whole image again.
 _MAX_SCANS = 100
+
+_MAX_JPEG_JUNK = 1 << 16
 
 # The most that a byte of file can hold, generously. JPEG: a block of 64 pixels takes a bit. PNG:
 # deflate's limit is 1032. LZW: codes of at least 9 bits, strings of at most 4096.
@@ -154,7 +159,7 @@ def _jpeg(data: bytes) -> Header:
     at = 2
     for _ in range(_MAX_BLOCKS):
         # Between segments there may be fill bytes and, in practice, junk.
-        found = _MARKER.search(data, at)
+        found = _MARKER.search(data, at, at + _MAX_JPEG_JUNK)
         if found is None:
             raise _corrupt("ends before its pixels begin")
         at = found.start()
@@ -279,6 +284,8 @@ def _gif(data: bytes) -> Header:
         if data[at + 1] == 0xF9:
             control = data[at:end]
         at = end
+        if at > _MAX_GIF_PREFIX:
+            raise _corrupt(f"has more than {_MAX_GIF_PREFIX} bytes before its pixels")
     else:
         raise _corrupt(f"has more than {_MAX_BLOCKS} blocks before its pixels")
     x, y, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, at + 1)
@@ -297,7 +304,9 @@ def _gif_frames(data: bytes, at: int) -> int:
     """2 where another frame follows the one whose pixels begin at `at`, as far as we look."""
     try:
         at = _after_sub_blocks(data, at)
-        while data[at] == 0x21:
+        for _ in range(8):
+            if data[at] != 0x21:
+                break
             at = _after_sub_blocks(data, at + 2)
         return 2 if data[at] == 0x2C else 1
     except (IndexError, Malformed):
@@ -305,7 +314,7 @@ def _gif_frames(data: bytes, at: int) -> int:
 
 
 def _after_sub_blocks(data: bytes, at: int) -> int:
-    for _ in range(_MAX_PNG_CHUNKS * 4):
+    for _ in range(_MAX_GIF_SUB_BLOCKS):
         size = data[at]
         at += 1 + size
         if size == 0:
@@ -371,8 +380,9 @@ _TIFF_KEPT = {
     266, 284, 292, 293, 317, 320, 332, 338, 347, 529, 530, 531, 532,
 }  # fmt: skip
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-# None, CCITT (three), LZW, old and new JPEG, deflate (two numbers), PackBits, LZMA, Zstandard.
-_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32946, 32773, 34925, 50000}
+# None, CCITT (three), LZW, JPEG, deflate (two numbers), PackBits, LZMA, Zstandard. Not the JPEG of
+# TIFF 6.0 (6), which nothing has written for decades and readers disagree on.
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000}
 _TIFF_RATIOS = {1: 1, 5: _LZW_RATIO, 8: _DEFLATE_RATIO, 32946: _DEFLATE_RATIO, 32773: 128}
 
 

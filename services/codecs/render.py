@@ -51,7 +51,7 @@ def overlay(
     *,
     scores: Sequence[float] = (),
     ids: Sequence[int] = (),
-    fill: float = 0.3,
+    fill: float = 0.24,
 ) -> Rgb:
     """`rgb` with each mask tinted and outlined in its instance's colour, and tagged.
 
@@ -249,7 +249,10 @@ class _Tag:
 
 
 def _draw_tags(canvas: Image.Image, tags: Sequence[_Tag], masks: Sequence[Mask]) -> None:
-    pictures = [_tag_picture(tag, canvas.size) for tag in tags]
+    size = min(44.0, max(11.0, math.sqrt(canvas.width * canvas.height) / 42))
+    # A crowd gets smaller letters, down to what can be read.
+    size = max(10.0, size * min(1.0, 12 / len(tags)) ** 0.35)
+    pictures = [_tag_picture(tag, size, canvas.width) for tag in tags]
     spots = _placed(tags, [picture.size for picture in pictures], canvas.size, masks)
     for picture, spot in zip(pictures, spots, strict=True):
         canvas.paste(picture, (spot.x0, spot.y0), picture)
@@ -324,16 +327,15 @@ class _Crowd:
         return float(covered / max(1, (y1 - y0) * (x1 - x0)))
 
 
-def _tag_picture(tag: _Tag, image: tuple[int, int]) -> Image.Image:
+def _tag_picture(tag: _Tag, size: float, image_width: int) -> Image.Image:
     """A dark rounded tag, RGBA: a dot of the instance's colour, the label, and the score paler."""
-    size = min(44.0, max(11.0, math.sqrt(image[0] * image[1]) / 42))
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is never the bitmap font
     score = "" if tag.score is None else f"{round(100 * tag.score)}%"
     dot, margin, down, space = 0.62 * size, 0.5 * size, 0.26 * size, 0.4 * size
     left = margin + dot + space
     right = margin + (space + font.getlength(score) if score else 0)
-    label = _fitted(tag.label, font, 0.9 * image[0] - left - right)
+    label = _fitted(tag.label, font, 0.9 * image_width - left - right)
     ascent, descent = font.getmetrics()
     width = math.ceil(left + font.getlength(label) + right)
     height = round(2 * down) + ascent + descent

@@ -306,6 +306,17 @@ def test_metadata_never_reaches_a_decoder() -> None:
     assert np.array_equal(decode(noted), decode(jpeg))
 
 
+def test_tags_that_multiply_the_file_are_not_read() -> None:
+    # Each of 4,000 tags claims the same half megabyte: two gigabytes to who believes them.
+    entries = [
+        (256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 60_000),
+        (279, 4, 1, 64 * 64), *((40_000 + i, 2, 1 << 19, 16) for i in range(4000)),
+    ]  # fmt: skip
+    content = tiff(entries, bytes(1 << 19))
+    assert len(headers.read_header(content).essential) < len(content) + 200
+    assert (decode(content) == 0).all()
+
+
 def test_decoding_is_safe_in_threads_and_quiet() -> None:
     expected = {kind: decode(content) for kind, content in VALID.items()}
     work = [kind for kind in sorted(VALID) for _ in range(6)]

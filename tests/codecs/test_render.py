@@ -36,7 +36,7 @@ def test_colours_are_fixed_and_apart() -> None:
 
 
 def test_overlay_tints_the_mask_and_nothing_else() -> None:
-    shown = render.overlay(RGB, [DISC])
+    shown = render.overlay(RGB, [DISC], fill=0.3)
     assert shown.shape == RGB.shape
     assert shown.dtype == np.uint8
     assert np.array_equal(shown[OUTSIDE], RGB[OUTSIDE])
