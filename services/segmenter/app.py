@@ -33,6 +33,7 @@ class SegmenterReplica:
         engine = create(settings)
         await asyncio.to_thread(engine.load)
         self._metrics = ServeMetrics()
+        self._refreshing = asyncio.create_task(self._metrics.refresh())
         self._segmenter = Segmenter(settings, engine, self._metrics)
 
     @ingress(segmenter_pb2.SegmentConceptsResponse)
@@ -60,6 +61,7 @@ class SegmenterReplica:
     async def __del__(self) -> None:
         """Called by Serve once no request is under way."""
         await self._segmenter.close()
+        self._refreshing.cancel()
 
 
 def build(args: Mapping[str, Any] | None = None) -> Application:

@@ -3,8 +3,13 @@
 Inside a replica it is `ServeMetrics`: Ray exports each name with the prefix `ray_` on the node's
 metrics port, tagged with application, deployment and replica. `RecordedMetrics` keeps the numbers
 in memory, for tests and for use without Serve.
+
+Two things to know of Ray 2.60's export: the `_sum` of a histogram is made of bucket midpoints, so
+exact totals have counters of their own; and a gauge vanishes two report intervals after it was last
+set, so `ServeMetrics.refresh` sets each one again.
 """
 
+import asyncio
 from collections import defaultdict
 from typing import Literal, Protocol
 
@@ -106,6 +111,10 @@ class ServeMetrics:
         self._queue = Histogram(
             "limelight_queue_seconds", "Wait of an item for its batch.", _SECONDS, by_stage
         )
+        self._batch_items = Counter("limelight_batch_items_total", "Items run.", by_stage)
+        self._busy = Counter(
+            "limelight_busy_seconds_total", "Time the model ran, by stage.", by_stage
+        )
         self._depth = Gauge("limelight_queue_depth", "Items waiting.", by_stage)
         self._dropped = Counter("limelight_dropped_total", "Items dropped unrun.", by_stage)
         self._shed = Counter("limelight_shed_total", "Items that found no room.", by_stage)
@@ -123,6 +132,17 @@ class ServeMetrics:
         self._hits = Counter("limelight_cache_hits_total", "Look-ups that found.", by_cache)
         self._misses = Counter("limelight_cache_misses_total", "Look-ups that missed.", by_cache)
         self._bytes = Gauge("limelight_cache_bytes", "Bytes held.", by_cache)
+        self._depths: dict[str, int] = {}
+        self._cached: dict[str, int] = {}
+
+    async def refresh(self) -> None:
+        """Set every gauge again each second, until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            for stage, items in self._depths.copy().items():
+                self._depth.set(items, {"stage": stage})
+            for cache, nbytes in self._cached.copy().items():
+                self._bytes.set(nbytes, {"cache": cache})
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stage.observe(seconds, {"stage": stage})
@@ -130,11 +150,14 @@ class ServeMetrics:
     def batch(self, stage: str, size: int, seconds: float) -> None:
         self._batch_size.observe(size, {"stage": stage})
         self._batch_seconds.observe(seconds, {"stage": stage})
+        self._batch_items.inc(size, {"stage": stage})
+        self._busy.inc(seconds, {"stage": stage})
 
     def queued(self, stage: str, seconds: float) -> None:
         self._queue.observe(seconds, {"stage": stage})
 
     def depth(self, stage: str, items: int) -> None:
+        self._depths[stage] = items
         self._depth.set(items, {"stage": stage})
 
     def dropped(self, stage: str, items: int) -> None:
@@ -161,4 +184,5 @@ class ServeMetrics:
         (self._hits if hit else self._misses).inc(1, {"cache": cache})
 
     def cache_bytes(self, cache: str, nbytes: int) -> None:
+        self._cached[cache] = nbytes
         self._bytes.set(nbytes, {"cache": cache})
