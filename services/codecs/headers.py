@@ -25,7 +25,7 @@ _MAX_PNG_CHUNKS = 65536
 _MAX_GIF_SUB_BLOCKS = 1 << 18
 _MAX_GIF_PREFIX = 4 << 20
 # A progressive JPEG has about ten scans; each one makes the decoder go over the whole image again.
-_MAX_SCANS = 100
+_MAX_SCANS = 32
 
 _MAX_JPEG_JUNK = 1 << 16
 
