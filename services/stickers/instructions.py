@@ -117,6 +117,15 @@ class InstructionWriter:
         text = _typed(draft.text, rng)
         return Instruction(family, text, draft.plan, draft.truth)
 
+    def everything(self, scene: Scene, rng: np.random.Generator) -> Instruction | None:
+        """The request for all there is. No family of its own, but what reading a picture is."""
+        view = _View(scene, self.vocabulary)
+        if not view.present:
+            return None
+        text = _typed(_request(_pick(rng, _EVERYTHING), rng), rng)
+        truth = view.instances_of(view.present)
+        return Instruction(Family.SET, text, _plan(_names(view.present)), truth)
+
     def _phrase(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         if not view.present:
             return None

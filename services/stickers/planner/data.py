@@ -52,6 +52,7 @@ WEIGHTS: Mapping[Family, float] = {
 }
 _SIDES = (256, 520)  # pixels; the model sees about 256, larger scenes only cost rendering
 _JPEG = 0.3  # share of scenes that have been through JPEG
+_EVERYTHING = 0.7  # share of scenes that are asked for all they hold
 _RETRIES = 0.03  # share of questions asked a second time, after a broken answer
 _REVIEWS = 0.04  # share of questions that ask for a second look
 _SECOND_LOOKS = (
@@ -189,9 +190,14 @@ class Teacher:
         return self._lesson(pictures, [(self._chat(messages, VERDICT_TOOL), answer)])
 
     def instructions(self, scene: Scene, rng: np.random.Generator, count: int) -> list[Instruction]:
-        """Up to `count` instructions about `scene`, by the training weights."""
+        """Up to `count` instructions about `scene`, by the training weights.
+
+        The first mostly asks for everything: no other answer teaches as much about the picture.
+        """
         families = rng.choice(len(WEIGHTS), 2 * count, p=list(WEIGHTS.values()))
-        drawn = (self.writer.generate(scene, rng, list(WEIGHTS)[i]) for i in families)
+        drawn = [self.writer.generate(scene, rng, list(WEIGHTS)[i]) for i in families]
+        if rng.random() < _EVERYTHING:
+            drawn.insert(0, self.writer.everything(scene, rng))
         return [instruction for instruction in drawn if instruction is not None][:count]
 
     def picture(self, image: np.ndarray, labels: np.ndarray, present: np.ndarray) -> Picture:

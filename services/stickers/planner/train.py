@@ -5,6 +5,9 @@ configuration in a checkpoint directory that `from_pretrained` loads.
 """
 
 import argparse
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +63,22 @@ def main() -> None:
     examiner = Examiner(teacher, Oracle(teacher.writer.phrases))
     seeds = VALIDATION[: arguments.evaluate_scenes]
     print(f"{sum(p.numel() for p in student.model.parameters()) / 1e6:.2f} M parameters")
-    train(trainer, examiner, seeds, arguments.evaluate_minutes * 60)
-    if arguments.out is not None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    train(trainer, examiner, seeds, arguments.evaluate_minutes * 60, stop.is_set)
+    if arguments.out is not None and trainer.progress >= 1.0:
         export(trainer, arguments.out)
 
 
-def train(trainer: Trainer, examiner: Examiner, seeds: range, evaluate_every_s: float) -> None:
-    """Run the trainer to its end, with a progress line, states and evaluations."""
+def train(
+    trainer: Trainer,
+    examiner: Examiner,
+    seeds: range,
+    evaluate_every_s: float,
+    stopped: Callable[[], bool],
+) -> None:
+    """Run the trainer to its end, or until `stopped`, with a progress line and evaluations."""
     saved = evaluated = trainer.spent
     sums: dict[str, float] = {}
     for count, figures in enumerate(trainer.steps(), start=1):
@@ -77,6 +89,9 @@ def train(trainer: Trainer, examiner: Examiner, seeds: range, evaluate_every_s: 
             trainer.log(rounded)
             line = " ".join(f"{key} {value:.3f}" for key, value in sums.items())
             print(f"{trainer.spent / 60:6.1f} min  step {trainer.step}  {line}", flush=True)
+        if stopped():
+            trainer.save()
+            return
         if trainer.spent - saved > _SAVE_EVERY_S:
             saved = trainer.spent
             trainer.save()
