@@ -19,6 +19,8 @@ from transformers.models.sam3.configuration_sam3 import (
 from services.stickers.segmenter.tokenizer import SpecialTokens
 
 MAX_TEXT_TOKENS = 32
+# transformers' 0.02 suits widths of a thousand; here it would leave every branch near zero.
+_SPREAD = 0.06
 
 
 def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
@@ -40,11 +42,13 @@ def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
         pretrain_image_size=image_size,
         patch_size=patch,
         window_size=10,
+        initializer_range=_SPREAD,
         global_attn_indexes=[2, 5],
     )
     vision = Sam3VisionConfig(
         backbone_config=backbone,
         fpn_hidden_size=hidden,
+        initializer_range=_SPREAD,
         scale_factors=[2.0, 1.0, 0.5],
         backbone_feature_sizes=[[2 * grid, 2 * grid], [grid, grid], [grid // 2, grid // 2]],
     )
@@ -57,11 +61,17 @@ def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
         num_attention_heads=4,
         max_position_embeddings=MAX_TEXT_TOKENS,
         hidden_act="gelu",
+        initializer_range=_SPREAD,
         bos_token_id=tokens.start,
         eos_token_id=tokens.end,
         pad_token_id=tokens.end,
     )
-    shared = {"hidden_size": hidden, "num_attention_heads": 4, "intermediate_size": 192}
+    shared = {
+        "hidden_size": hidden,
+        "num_attention_heads": 4,
+        "intermediate_size": 192,
+        "initializer_range": _SPREAD,
+    }
     return Sam3Config(
         vision_config=vision,
         text_config=text,
@@ -71,6 +81,10 @@ def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
             **shared, num_layers=3, num_queries=16, dropout=0.0
         ),
         mask_decoder_config=Sam3MaskDecoderConfig(
-            hidden_size=hidden, num_attention_heads=4, num_upsampling_stages=1
+            hidden_size=hidden,
+            num_attention_heads=4,
+            num_upsampling_stages=1,
+            initializer_range=_SPREAD,
         ),
+        initializer_range=_SPREAD,
     )

@@ -108,32 +108,60 @@ def corners(boxes: Tensor) -> Tensor:
 class DenseHeads(nn.Module):
     """Throw-away heads on the fusion level of the neck, trained with the model, not exported.
 
-    They say of each token which concept it shows and where that sticker's box lies. The
-    classifier's weights are the text encoder's features of the concepts' names: vision and
-    text are brought into one space before fusion has to find it.
+    They say of each token which concept it shows and where that sticker's box lies.
     """
 
-    def __init__(self, width: int, text_width: int) -> None:
+    def __init__(self, width: int, concepts: int) -> None:
         super().__init__()
-        self.vision = nn.Linear(width, 96)
-        self.text = nn.Linear(text_width, 96)
-        self.background = nn.Parameter(torch.zeros(96))
+        self.classes = nn.Linear(width, concepts + 1)
         self.box = nn.Sequential(nn.Linear(width, 96), nn.GELU(), nn.Linear(96, 4))
 
-    def forward(self, features: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Token logits and boxes.
 
         Args:
             features: ``[b, c, g, g]``.
-            names: pooled text features of the concepts, ``[k, d]``.
 
         Returns:
-            Logits ``[b, g, g, k + 1]``, background last; boxes cx cy w h ``[b, g, g, 4]``.
+            Logits ``[b, g, g, concepts + 1]``, background last; boxes cx cy w h
+            ``[b, g, g, 4]``.
         """
         tokens = features.permute(0, 2, 3, 1)
-        classes = torch.cat([self.text(names), self.background[None]])
         grid = torch.arange(tokens.shape[1], device=tokens.device).add(0.5) / tokens.shape[1]
         centres = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1)
         raw = self.box(tokens)
         boxes = torch.cat([centres + raw[..., :2], (raw[..., 2:] - 1.5).sigmoid()], -1)
-        return self.vision(tokens) @ classes.T / 4.0, boxes
+        return self.classes(tokens), boxes
+
+
+def name_attention(model: Sam3Model, features: Tensor, names: Tensor, mask: Tensor) -> Tensor:
+    """How much more image tokens attend to a name's words than to its opening token.
+
+    Every attention from image to text faces this choice: the words where the token shows the
+    named thing, the opening token (the same for all phrases) where it does not. Supervising
+    it makes text fusion work before the first pair is trained; left to the detection losses,
+    it takes longer than all the rest.
+
+    Args:
+        model: its fusion layers' and mask decoder's attentions are asked.
+        features: the fusion level, ``[b, c, g, g]``.
+        names: text features, ``[k, t, c]``.
+        mask: of the names' tokens, ``[k, t]``.
+
+    Returns:
+        Logits, averaged over heads, ``[attentions, b, g, g, k]``.
+    """
+    tokens = features.permute(0, 2, 3, 1)
+    words = mask.float()
+    words[:, 0] = 0
+    words = (words / words.sum(1, keepdim=True)).unsqueeze(-1)
+    attentions = [(layer.layer_norm2, layer.cross_attn) for layer in model.detr_encoder.layers]
+    decoder = model.mask_decoder
+    attentions.append((decoder.prompt_cross_attn_norm, decoder.prompt_cross_attn))
+    logits = []
+    for norm, attention in attentions:
+        keys = attention.k_proj(names)
+        contrast = (keys * words).sum(1) - keys[:, 0]
+        scale = attention.scaling / attention.num_attention_heads
+        logits.append(attention.q_proj(norm(tokens)) @ contrast.T * scale)
+    return torch.stack(logits)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Sam3Model
 
 from services.stickers.segmenter.data import Batch, BatchMaker
-from services.stickers.segmenter.detection import DenseHeads, detect
+from services.stickers.segmenter.detection import DenseHeads, detect, name_attention
 from services.stickers.segmenter.losses import (
     LossWeights,
     dense_losses,
@@ -40,6 +40,7 @@ class Plan:
         dense_share: share of the run for the dense stage.
         exemplar_from: share of the run after which every fourth step shows exemplars.
         learning_rate: peak.
+        matrix_rate: factor on it for the matrices that Muon trains.
         weight_decay: of matrices; vectors are not decayed.
         warm_up: steps, at the start and again when the pairs begin.
         average: decay of the weights' moving average.
@@ -53,7 +54,8 @@ class Plan:
     images: int = 8
     dense_share: float = 0.14
     exemplar_from: float = 0.5
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 1.5e-3
+    matrix_rate: float = 2.5
     weight_decay: float = 0.03
     warm_up: int = 150
     average: float = 0.998
@@ -92,16 +94,8 @@ class Trainer:
         self._out = out
         self._elapsed = 0.0
         self._paired_since: int | None = None
-        self._heads = DenseHeads(
-            model.config.detr_encoder_config.hidden_size,
-            model.config.detr_encoder_config.hidden_size,
-        )
-        self._optimizer = torch.optim.AdamW(
-            _parameter_groups(nn.ModuleList([model, self._heads]), plan.weight_decay),
-            lr=plan.learning_rate,
-            betas=(0.9, 0.98),
-            foreach=True,
-        )
+        self._heads = DenseHeads(model.config.detr_encoder_config.hidden_size, names[0].shape[1])
+        self._optimizers = _optimizers(nn.ModuleList([model, self._heads]), plan)
 
     @property
     def progress(self) -> float:
@@ -148,10 +142,12 @@ class Trainer:
             name: value * (1 if dense_only or not name.startswith("dense") else plan.dense_weight)
             for name, value in parts.items()
         }
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
         total(scaled, plan.weights).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self.step += 1
         self._update_average()
         return {name: float(value.detach()) for name, value in parts.items()}
@@ -165,7 +161,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "heads": self._heads.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
         self._out.mkdir(parents=True, exist_ok=True)
         partial = self._out / "checkpoint.partial"
@@ -183,7 +179,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self._heads.load_state_dict(state["heads"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         return True
 
     def _next_batch(self, dense_only: bool) -> Batch:
@@ -214,13 +211,12 @@ class Trainer:
 
     def _dense(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         ids, mask = (form[self.step % len(form)] for form in self._names)
-        text = self.model.get_text_features(
+        names = self.model.get_text_features(
             input_ids=ids, attention_mask=mask, return_dict=True
         ).pooler_output
-        valid = mask.unsqueeze(-1).float()
-        names = (text * valid).sum(1) / valid.sum(1)
-        logits, boxes = self._heads(features, names)
-        return dense_losses(logits, boxes, batch)
+        logits, boxes = self._heads(features)
+        attention = name_attention(self.model, features, names, mask)
+        return dense_losses(logits, boxes, attention, batch)
 
     def _set_learning_rate(self) -> None:
         plan = self._plan
@@ -228,8 +224,9 @@ class Trainer:
         warm = min(1.0, (since + 1) / plan.warm_up)
         share = max(0.0, self.progress - plan.dense_share) / (1 - plan.dense_share)
         cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
-        for group in self._optimizer.param_groups:
-            group["lr"] = plan.learning_rate * warm * cosine
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * warm * cosine
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -256,9 +253,29 @@ class Trainer:
             print(json.dumps(line), flush=True)
 
 
-def _parameter_groups(module: nn.Module, decay: float) -> list[dict[str, object]]:
-    parameters = list(module.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _optimizers(module: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the matrices of linear layers, AdamW for all else.
+
+    Muon (Jordan et al., 2024) with AdamW's step size (Liu et al., 2025) learns more from each
+    of the few examples that a CPU can afford.
+    """
+    matrices = [part.weight for part in module.modules() if isinstance(part, nn.Linear)]
+    chosen = {id(matrix) for matrix in matrices}
+    others = [p for p in module.parameters() if id(p) not in chosen]
+    decayed = [p for p in others if p.ndim > 1]
+    plain = [p for p in others if p.ndim <= 1]
+    return (
+        torch.optim.Muon(
+            [{"params": matrices, "peak": plan.learning_rate * plan.matrix_rate}],
+            weight_decay=plan.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            [
+                {"params": decayed, "peak": plan.learning_rate, "weight_decay": plan.weight_decay},
+                {"params": plain, "peak": plan.learning_rate, "weight_decay": 0.0},
+            ],
+            betas=(0.9, 0.98),
+            foreach=True,
+        ),
+    )

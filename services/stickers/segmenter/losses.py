@@ -30,21 +30,33 @@ class LossWeights:
     presence: float = 1.5
     semantic: float = 1.5
     dense_class: float = 1.0
+    dense_attention: float = 0.5
     dense_box: float = 2.0
 
 
-def dense_losses(logits: Tensor, boxes: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-    """Losses of `DenseHeads`: soft cross-entropy over concepts, L1 on well-covered tokens."""
-    log_likelihood = logits.log_softmax(-1)
+def dense_losses(
+    logits: Tensor, boxes: Tensor, attention: Tensor, batch: Batch
+) -> Mapping[str, Tensor]:
+    """What the encoder alone gets wrong, token by token.
+
+    Args:
+        logits, boxes: of `DenseHeads`.
+        attention: of `name_attention`.
+        batch: holds the truth.
+    """
     # Background is three quarters of a scene; the stickers must not drown in it.
     weight = torch.ones(logits.shape[-1])
     weight[-1] = 0.3
-    cross_entropy = -(batch.coverage * weight * log_likelihood).sum(-1)
+    targets = batch.coverage * weight
     covered = (batch.coverage[..., :-1].sum(-1) > 0.4).float()
     distance = (boxes - batch.token_boxes).abs().sum(-1)
+    shown = batch.coverage[..., :-1]
+    missed = -(shown * functional.logsigmoid(attention)).sum((1, 2, 3, 4)) / shown.sum()
+    strayed = -((1 - shown) * functional.logsigmoid(-attention)).mean((1, 2, 3, 4))
     return {
-        "dense_class": cross_entropy.sum() / (batch.coverage * weight).sum(),
+        "dense_class": -(targets * logits.log_softmax(-1)).sum() / targets.sum(),
         "dense_box": (distance * covered).sum() / covered.sum().clamp(min=1),
+        "dense_attention": missed.mean() + 3 * strayed.mean(),
     }
 
 

@@ -85,7 +85,7 @@ def validate(
             matching = sampler.book.matching_concepts(phrase)
             targets = [x for x in scene.instances if x.concept.index in matching]
             masks, present = predict(model, tokenizer, scene.image, phrase)
-            totals += _counts(masks, present, targets)
+            totals += tally(masks, present, targets)
     return Figures(*(float(value) for value in totals))
 
 
@@ -108,7 +108,7 @@ def predict(
     return masks.numpy(), bool(presence > _THRESHOLD)
 
 
-def _counts(masks: np.ndarray, present: bool, targets: Sequence[Instance]) -> np.ndarray:
+def tally(masks: np.ndarray, present: bool, targets: Sequence[Instance]) -> np.ndarray:
     overlaps = np.zeros((len(masks), len(targets)))
     for row, mask in enumerate(masks):
         area = int(mask.sum())
