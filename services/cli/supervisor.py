@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -35,6 +35,7 @@ _PUBLIC_SERVICE = "limelight.v1.LimelightService"
 _GATEWAY_RESTARTS = 5
 _GATEWAY_STOP_S = 15.0
 _SERVE_STOP_S = 10.0
+_MAX_LINE_BYTES = 1 << 20
 _PACKAGES = ("limelight", "ray", "torch", "transformers", "grpcio")
 
 _STAGES = {
@@ -160,9 +161,17 @@ class Supervisor:
             raise StackFailed(f"the models did not start (exit code {child.returncode})")
 
     async def _start_gateway(self) -> None:
-        """Start the gateway and wait until it listens; on the preferred ports if they are free."""
+        """Start the gateway and wait until it listens, on the preferred ports if they are free.
+
+        Started again, it prefers those it had, so that clients find it.
+        """
         listening = asyncio.Event()
-        wanted = [ports.preferred(port) for port in (self._config.port, self._config.metrics_port)]
+        wanted = [
+            ports.preferred(_port(self._state.addresses.get("gateway")) or self._config.port),
+            ports.preferred(
+                _port(self._state.addresses.get("metrics")) or self._config.metrics_port
+            ),
+        ]
 
         def on_event(event: dict[str, Any]) -> None:
             if event.get("event") == "listening":
@@ -258,21 +267,26 @@ class Supervisor:
 
         It gets a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
         """
-        with log.open("ab") as handle:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=handle,
-                env={**_environment(self._state.mark), **(environment or {})},
-                start_new_session=True,
-                limit=1 << 20,
-            )
+        # Not asyncio's own pipe: with that, waiting for the child would wait for every process that
+        # inherited its output as well.
+        reader, writer = os.pipe()
+        try:
+            with log.open("ab") as handle:
+                child = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=writer,
+                    stderr=handle,
+                    env={**_environment(self._state.mark), **(environment or {})},
+                    start_new_session=True,
+                )
+        finally:
+            os.close(writer)
         self._children[name] = child
         ref = ProcessRef.of(child.pid)
         self._change(processes={**self._state.processes, name: ref})
-        task = asyncio.create_task(_pump(child, log, on_event))
+        task = asyncio.create_task(_pump(reader, log, on_event))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return child
@@ -301,30 +315,30 @@ async def _ready_or_dead(ready: asyncio.Event, child: asyncio.subprocess.Process
         died.cancel()
 
 
-async def _pump(
-    child: asyncio.subprocess.Process, log: Path, on_event: Callable[[dict[str, Any]], None]
-) -> None:
-    assert child.stdout is not None
-    with log.open("ab", buffering=0) as handle:
-        async for line in _lines(child.stdout, handle):
-            if not line.startswith(b"{"):
-                continue
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if "event" in event:
-                    on_event(event)
+async def _pump(descriptor: int, log: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
+    """Copy a part's output into its log, and hand on the events in it."""
+    stream = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        with log.open("ab", buffering=0) as handle:
+            while line := await _line(stream):
+                handle.write(line)
+                if line.startswith(b"{"):
+                    with contextlib.suppress(ValueError):
+                        event = json.loads(line)
+                        if "event" in event:
+                            on_event(event)
+    finally:
+        transport.close()
 
 
-async def _lines(stream: asyncio.StreamReader, log: BinaryIO) -> Any:
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:  # longer than the limit; what it said is lost, the stack is not
-            continue
-        if not line:
-            return
-        log.write(line)
-        yield line
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b"(a line of more than 1 MiB)\n"
 
 
 def _environment(mark: str) -> dict[str, str]:

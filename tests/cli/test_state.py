@@ -1,0 +1,65 @@
+"""What is written down can be read again, or counts as nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.cli.ports import free_ports, is_free, preferred
+from services.cli.processes import ProcessRef
+from services.cli.state import Phase, StackConfig, StackFolder, StackState, stack_names
+
+STATE = StackState(
+    config=StackConfig(name="mine", planner={"engine": "fake"}),
+    mark="m",
+    supervisor=ProcessRef(1, 2.5),
+    started=3.0,
+    phase=Phase.READY,
+    processes={"gateway": ProcessRef(4, 5.0)},
+    addresses={"gateway": "127.0.0.1:6"},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StackFolder:
+    folder = StackFolder(tmp_path, "mine")
+    folder.make()
+    return folder
+
+
+def test_round_trip(folder: StackFolder, tmp_path: Path) -> None:
+    assert folder.read() is None
+    folder.write(STATE)
+    assert folder.read() == STATE
+    assert stack_names(tmp_path) == ["mine"]
+    folder.forget()
+    assert folder.read() is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"mark": 1}', '{"config": {"colour": 1}}'])
+def test_what_cannot_be_read_is_nothing(folder: StackFolder, text: str) -> None:
+    (folder.path / "state.json").write_text(text)
+    assert folder.read() is None
+
+
+def test_the_lock_keeps_another_process_out(folder: StackFolder) -> None:
+    attempt = (
+        "import fcntl, sys\nfcntl.flock(open(sys.argv[1], 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    )
+    call = [sys.executable, "-c", attempt, str(folder.path / "lock")]
+    with folder.locked():
+        assert b"BlockingIOError" in subprocess.run(call, capture_output=True).stderr
+    assert subprocess.run(call).returncode == 0
+
+
+def test_ports() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert not is_free(port)
+        assert preferred(port) == 0
+    assert preferred(port) == port
+    assert preferred(0) == 0
+    assert len(set(free_ports(8))) == 8
