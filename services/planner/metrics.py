@@ -21,6 +21,9 @@ class Metrics(shared.Metrics, Protocol):
     def reviewed(self, verdict: VerdictKind) -> None:
         """A candidate was given `verdict`."""
 
+    def tokens(self, read: int, written: int) -> None:
+        """A batch's prompts were `read` tokens long, its answers `written`, padding left out."""
+
 
 class RecordedMetrics(shared.RecordedMetrics):
     """`Metrics` in memory: `counts` by (name, label...)."""
@@ -31,6 +34,10 @@ class RecordedMetrics(shared.RecordedMetrics):
 
     def reviewed(self, verdict: VerdictKind) -> None:
         self.counts["reviewed", verdict.value] += 1
+
+    def tokens(self, read: int, written: int) -> None:
+        self.counts["tokens", "read"] += read
+        self.counts["tokens", "written"] += written
 
 
 class ServeMetrics(shared.ServeMetrics):
@@ -43,6 +50,7 @@ class ServeMetrics(shared.ServeMetrics):
         self._plans = Counter("limelight_plans_total", "Plans made.", ("outcome",))
         self._attempts = Counter("limelight_plan_attempts_total", "Times a plan was asked for.")
         self._verdicts = Counter("limelight_verdicts_total", "Verdicts given.", ("verdict",))
+        self._tokens = Counter("limelight_tokens_total", "Tokens of the model.", ("direction",))
 
     def planned(self, outcome: PlanOutcome, attempts: int) -> None:
         self._plans.inc(1, {"outcome": outcome.value})
@@ -50,3 +58,7 @@ class ServeMetrics(shared.ServeMetrics):
 
     def reviewed(self, verdict: VerdictKind) -> None:
         self._verdicts.inc(1, {"verdict": verdict.value})
+
+    def tokens(self, read: int, written: int) -> None:
+        self._tokens.inc(read, {"direction": "read"})
+        self._tokens.inc(written, {"direction": "written"})

@@ -10,10 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from services.codecs.images import ImageLimits, content_hash, decode
+from services.codecs.images import ImageLimits, content_hash
 from services.deadline import Deadline
 from services.domain import ConceptQuery, ModelInfo, Plan, Planned, PlanOutcome
 from services.errors import DeadlinePassed
@@ -24,6 +21,7 @@ from services.planner.engines import Picture, Prompt
 from services.planner.instruction import as_phrase, normalised
 from services.planner.metrics import Metrics
 from services.planner.prompt import PLAN_TOOL, plan_messages
+from services.planner.views import whole_picture
 from services.segmenter.cache import SingleFlight
 from services.segmenter.stopwatch import Stopwatch
 from services.segmenter.waiting import within
@@ -87,20 +85,18 @@ class Planner:
     async def _make(self, key: PlanKey, content: bytes, deadline: Deadline) -> Planned:
         watch = Stopwatch(self._metrics)
         with watch.stage("decode"):
-            rgb = await self._in_pool(lambda: decode(content, self._limits))
+            picture = await self._in_pool(lambda: whole_picture(content, self._limits, key.image))
         with watch.stage("plan"):
-            asked = await self._ask(rgb, key, deadline)
+            asked = await self._ask(picture, key.instruction, deadline)
         plan = _plan(asked, key.instruction)
         if not plan.degraded:
             self._cache.put(key, plan)
         self._metrics.planned(plan.outcome, asked.attempts)
         return Planned(plan, self._model, False, asked.attempts, watch.timings_ms)
 
-    async def _ask(self, rgb: NDArray[np.uint8], key: PlanKey, deadline: Deadline) -> Asked[Plan]:
-        picture = Picture(rgb, key.image)
-
+    async def _ask(self, picture: Picture, instruction: str, deadline: Deadline) -> Asked[Plan]:
         def write(attempts: Attempts) -> Prompt:
-            return Prompt(plan_messages(key.instruction, attempts), (picture,), (PLAN_TOOL,))
+            return Prompt(plan_messages(instruction, attempts), (picture,), (PLAN_TOOL,))
 
         return await self._asker.ask(write, plan_from_call, deadline)
 

@@ -166,7 +166,7 @@ def review_messages(
 def _corrections(attempts: Sequence[tuple[str, str]], function: str) -> list[Message]:
     messages = []
     for answer, error in attempts:
-        messages.append(_message("assistant", _without_ending(answer)[:MAX_ATTEMPT]))
+        messages.append(_message("assistant", _shown(answer)))
         correction = f"Error: {without_control(error)}. Call {function} again."
         messages.append(_message("user", correction))
     return messages
@@ -177,8 +177,12 @@ def _message(role: str, text: str, images: int = 0) -> Message:
     return {"role": role, "content": [*parts, {"type": "text", "text": text}]}
 
 
-def _without_ending(answer: str) -> str:
-    """`answer` up to where its turn ended; the template closes the turn itself."""
+def _shown(answer: str) -> str:
+    """`answer` as it can stand in a chat: up to where its turn ended, which the template closes
+    itself, and without the marks that would ask for one more image or sound.
+    """
     for ending in ("<turn|>", "<|tool_response>", "<eos>", "<pad>"):
         answer = answer.split(ending, 1)[0]
-    return answer
+    for mark in ("<|image|>", "<|video|>", "<|audio|>"):
+        answer = answer.replace(mark, "")
+    return answer[:MAX_ATTEMPT]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from services.codecs.images import encode
 from services.codecs.masks import encode_rle
 from services.deadline import Deadline
 from services.domain import RLE, Candidate, Verdict, VerdictKind
@@ -113,20 +112,6 @@ async def test_the_second_verdict_counts(serving: Serving, picture: bytes, candi
     )
     assert reviewed.verdicts[0].kind is VerdictKind.ACCEPTED
     assert engine.batches == [1, 1]
-
-
-async def test_large_pictures_are_shrunk_and_small_masks_survive(serving: Serving) -> None:
-    rgb = np.zeros((2400, 3000, 3), np.uint8)
-    mask = np.zeros((2400, 3000), np.bool_)
-    mask[1200, 1500] = True
-    engine = WatchedEngine()
-    whole = np.ones((2400, 3000), np.bool_)
-    candidates = [Candidate(1, "dot", encode_rle(mask)), Candidate(2, "all", encode_rle(whole))]
-    await serving(engine).review(encode(rgb), "the dot", candidates, FOREVER)
-    overview, all_of_it = engine.prompts[1].pictures
-    assert overview.rgb.shape == (1200, 1500, 3)
-    assert all_of_it.rgb.shape == (1200, 1500, 3)
-    assert overview.rgb[590:610, 740:760].any(), "the dot is marked"
 
 
 async def test_a_bad_candidate_is_named(serving: Serving, picture: bytes, candidate: Make) -> None:

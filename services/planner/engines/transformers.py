@@ -8,14 +8,14 @@ Tokenizer and image processor are used without `Gemma4Processor`, which insists 
 and so on torchvision.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     Gemma4ForConditionalGeneration,
@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from transformers.models.gemma4.modeling_gemma4 import Gemma4RMSNorm
 
 from services.domain import ModelInfo
 from services.planner.engines import Picture, Prompt
@@ -32,8 +33,6 @@ from services.planner.metrics import Metrics
 from services.planner.settings import Settings
 from services.segmenter.cache import LruCache
 from services.segmenter.revision import folder_revision
-
-logger = logging.getLogger(__name__)
 
 # An answer ends with its turn, or where the model hands over to the tool. Not at the call's own
 # end: what follows it, a second call say, is a fault that the parser must see.
@@ -71,6 +70,7 @@ class TransformersEngine:
             source, dtype=_dtype(settings.dtype, self._device), **revision
         )
         self._model = model.to(self._device).eval()
+        _fuse_norms(self._model)
         self._tokenizer = AutoTokenizer.from_pretrained(source, **revision)
         size = settings.max_soft_tokens
         self._images = Gemma4ImageProcessorPil.from_pretrained(
@@ -121,7 +121,14 @@ class TransformersEngine:
             generation_config=self._generation,
             stopping_criteria=StoppingCriteriaList([_Unwanted(wanted)]),
         )[:, ids.shape[1] :]
-        return [self._decoded(row) for row in written.tolist()]
+        answers = [self._ended(row) for row in written.tolist()]
+        self._metrics.tokens(int(tokens["attention_mask"].sum()), sum(map(len, answers)))
+        return [
+            self._tokenizer.decode(
+                answer, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+            for answer in answers
+        ]
 
     def _text(self, prompt: Prompt, counts: Any) -> str:
         """The prompt as text, each image a run of placeholders between its two marks."""
@@ -169,19 +176,15 @@ class TransformersEngine:
                     self._features.put(picture.key, known[name], known[name].nbytes)
         return [known[picture.key or id(picture)] for picture in pictures]
 
-    def _decoded(self, ids: list[int]) -> str:
-        """The text of an answer, its padding and what follows its end cut off."""
+    def _ended(self, ids: list[int]) -> list[int]:
+        """An answer's tokens up to the one that ended it; padding follows in a batch."""
         for index, token in enumerate(ids):
             if token in self._generation.eos_token_id:
-                ids = ids[: index + 1]
-                break
-        text: str = self._tokenizer.decode(
-            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
+                return ids[: index + 1]
+        return ids
 
     def _generation_config(self) -> GenerationConfig:
-        settings, tokenizer, config = self._settings, self._tokenizer, self._model.config
+        settings, tokenizer = self._settings, self._tokenizer
         own = self._model.generation_config
         endings = {tokenizer.convert_tokens_to_ids(ending) for ending in _ENDINGS}
         endings |= (
@@ -202,8 +205,6 @@ class TransformersEngine:
             bos_token_id=own.bos_token_id,
             eos_token_id=sorted(endings),
             pad_token_id=own.pad_token_id,
-            # An answer may be shown to the model again, and must not ask for images that are not.
-            suppress_tokens=[config.image_token_id, config.video_token_id, config.audio_token_id],
             **sampling,
         )
 
@@ -217,6 +218,22 @@ class _Unwanted(StoppingCriteria):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         unwanted = not self._wanted()
         return torch.full((len(input_ids),), unwanted, device=input_ids.device)
+
+
+def _fuse_norms(model: nn.Module) -> None:
+    """Makes the model's RMS norms one operation each instead of six.
+
+    A step has some thirty norms at the least, and its time is that of starting operations: a plan
+    of the tiny checkpoint takes a fifth less. The numbers are the same but for rounding.
+    """
+
+    def normed(norm: Gemma4RMSNorm, hidden: Tensor) -> Tensor:
+        weight = norm.weight if norm.with_scale else None
+        return nn.functional.rms_norm(hidden, hidden.shape[-1:], weight, norm.eps)
+
+    for module in model.modules():
+        if isinstance(module, Gemma4RMSNorm):
+            module.forward = MethodType(normed, module)
 
 
 def _device(name: str) -> str:

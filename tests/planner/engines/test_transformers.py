@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Gemma4Processor
+from transformers import AutoTokenizer, Gemma4ForConditionalGeneration, Gemma4Processor
 
 from services.planner.calls import parse_call
 from services.planner.engines import Picture, Prompt
@@ -18,6 +18,7 @@ from services.planner.metrics import RecordedMetrics
 from services.planner.prompt import PLAN_TOOL, VERDICT_TOOL, plan_messages, review_messages
 from services.planner.settings import Settings
 from services.stickers.planner.config import Shape, new_image_processor, new_model
+from services.stickers.planner.tokenizer import train_tokenizer
 
 TOKENS = 24
 
@@ -41,14 +42,15 @@ def review_prompt(first: Picture, second: Picture) -> Prompt:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved checkpoint of random weights, with the shipped tokenizer and chat template."""
+    """A saved checkpoint of random weights, with a tokenizer of its own and the chat template."""
     folder = tmp_path_factory.mktemp("gemma")
     _save(folder, seed=1)
     return folder
 
 
 def _save(folder: Path, seed: int, **options: Any) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(Settings().model)
+    prose = ["everything in the picture except the second dog from the left", "no call found"]
+    tokenizer = train_tokenizer(prose, ["call:plan{include:[cat],rank:2}"], merges=200)
     shape = Shape(vision_width=32, vision_layers=2, text_width=64, text_layers=2)
     model = new_model(shape, tokenizer, seed)
     with torch.no_grad():
@@ -90,7 +92,7 @@ def test_the_picture_and_the_words_count(engine: Any) -> None:
         [
             plan_prompt("the dog", picture(1)),
             plan_prompt("the dog", picture(2)),
-            plan_prompt("the umbrella", picture(1)),
+            plan_prompt("everything in the picture except for umbrellas", picture(1)),
             review_prompt(picture(1), picture(2)),
             review_prompt(picture(2), picture(1)),
         ],
@@ -140,9 +142,8 @@ def test_it_answers_as_the_official_processor_and_model_do(
     )
     assert torch.equal(seen["input_ids"], inputs["input_ids"])
     assert torch.equal(seen["mm_token_type_ids"], inputs["mm_token_type_ids"])
-    config = engine._model.config
-    banned = [config.image_token_id, config.video_token_id, config.audio_token_id]
-    written = generate(**inputs, max_new_tokens=TOKENS, do_sample=False, suppress_tokens=banned)
+    stock = Gemma4ForConditionalGeneration.from_pretrained(checkpoint).eval()
+    written = stock.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
     ids = written[0, inputs["input_ids"].shape[1] :]
     assert answer == tokenizer.decode(ids, skip_special_tokens=False)
 
@@ -195,7 +196,9 @@ def test_pictures_are_encoded_once(checkpoint: Path, monkeypatch: pytest.MonkeyP
     assert encoded == [2, 1], "a picture without a name is not kept"
 
 
-def test_it_stops_when_nobody_wants_the_answers(engine: Any, monkeypatch: Any) -> None:
+def test_it_stops_when_nobody_wants_the_answers(engine: Any) -> None:
+    full = {id(prompt): engine.generate([prompt], lambda: True)[0] for prompt in PROMPTS}
+    prompt = max(PROMPTS, key=lambda prompt: len(full[id(prompt)]))
     asked = 0
 
     def wanted() -> bool:
@@ -203,9 +206,9 @@ def test_it_stops_when_nobody_wants_the_answers(engine: Any, monkeypatch: Any) -
         asked += 1
         return asked < 3
 
-    (answer,) = engine.generate([PROMPTS[0]], wanted)
+    (answer,) = engine.generate([prompt], wanted)
     assert asked == 3
-    assert engine.generate([PROMPTS[0]], lambda: True)[0].startswith(answer)
+    assert len(answer) < len(full[id(prompt)])
 
 
 def _scripted(engine: Any, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
@@ -229,7 +232,13 @@ def test_calls_come_out_whole(engine: Any, monkeypatch: pytest.MonkeyPatch) -> N
         '<|tool_call>call:plan{include:[<|"|>cat<|"|>]}<tool_call|><|tool_response>',
     ]
     _scripted(engine, monkeypatch, *answers)
+    before = engine._metrics.counts["tokens", "written"]
     assert engine.generate(PROMPTS[:2], lambda: True) == answers
+    lengths = [
+        len(engine._tokenizer(text, add_special_tokens=False)["input_ids"]) for text in answers
+    ]
+    assert engine._metrics.counts["tokens", "written"] - before == sum(lengths)
+    assert len(set(lengths)) == 2, "one of them was padded"
     assert parse_call(answers[0]).arguments["include"] == ["red apple"]
 
 
@@ -248,10 +257,9 @@ def test_prompts_are_written_in_gemmas_syntax(engine: Any) -> None:
     assert ids[0] == engine._tokenizer.bos_token_id
 
 
-def test_an_answer_cannot_ask_for_images(engine: Any) -> None:
-    """Shown to the model again, such an answer would be one image mark too many."""
-    banned = engine._generation.suppress_tokens
-    assert engine._model.config.image_token_id in banned
+def test_an_answer_that_asks_for_images_can_be_shown_again(engine: Any) -> None:
+    prompt = plan_prompt("the dog", picture(1), [("<|image|><|video|>dog", "no call")])
+    assert engine.generate([prompt], lambda: True)
 
 
 def test_sampling_is_off_unless_told(checkpoint: Path) -> None:
