@@ -2,23 +2,31 @@
 
 Flow: seeds -> scenes and instructions -> greedy generation -> `services.planner.calls` -> `Oracle`
 -> the share of exactly right answers, by family. Strings are not compared: another plan with the
-same answer is as good.
+same answer is as good. `python -m services.stickers.planner.evaluate --help` prints the figures of
+a checkpoint.
 """
 
+import argparse
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Gemma4ForConditionalGeneration
+from transformers import AutoTokenizer, Gemma4ForConditionalGeneration
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
 from services.planner.calls import CallError, parse_call, plan_from_call
-from services.stickers.instructions import Family, Instruction
+from services.stickers.instructions import Family, Instruction, InstructionWriter
 from services.stickers.planner.data import Teacher
 from services.stickers.planner.oracle import Oracle
 from services.stickers.scenes import Scene, random_scene
+from services.stickers.splits import HELD_OUT
+from services.stickers.vocabulary import Vocabulary
 
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "planner"
 _MAX_NEW_TOKENS = 96
 
 
@@ -116,3 +124,44 @@ def shares(answered: Sequence[Answered]) -> dict[str, float]:
         "family_mean": float(np.mean(list(families.values()))),
         **families,
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Mark a planner checkpoint on held-out scenes.")
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=SHIPPED)
+    parser.add_argument("--scenes", type=int, default=300, help="one instruction a family each")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--failures", type=int, default=0, help="how many wrong answers to print")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = Gemma4ForConditionalGeneration.from_pretrained(arguments.checkpoint).eval()
+    writer = InstructionWriter(Vocabulary.load())
+    teacher = Teacher(
+        writer,
+        AutoTokenizer.from_pretrained(arguments.checkpoint),
+        Gemma4ImageProcessorPil.from_pretrained(arguments.checkpoint),
+    )
+    examiner = Examiner(teacher, Oracle(writer.phrases))
+    seeds = HELD_OUT[: arguments.scenes]
+    answered = examiner.examine(model, seeds)
+    print(f"{len(answered)} instructions, seeds {seeds.start} to {seeds.stop - 1}")
+    for name, share in shares(answered).items():
+        print(f"{name:12} {share:.3f}")
+    for one in [one for one in answered if not one.exact][: arguments.failures]:
+        print(f"{one.instruction.text!r}: {one.text}")
+    print(f"{_milliseconds(examiner, model):.0f} ms a plan, one at a time")
+
+
+def _milliseconds(examiner: Examiner, model: Gemma4ForConditionalGeneration) -> float:
+    """Median wall time of a whole answer: image processing, vision, generation."""
+    image = random_scene(np.random.default_rng(HELD_OUT[0]), size=(640, 480)).image
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        examiner.answers(model, [(image, "the second dog from the left")])
+        times.append(time.perf_counter() - began)
+    return 1000.0 * float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()
