@@ -72,7 +72,7 @@ def zoom_window(mask: Mask) -> tuple[slice, slice]:
     """
     if not mask.any():
         raise ValueError("the candidate's mask is empty")
-    rows, columns = _span(mask.any(axis=1)), _span(mask.any(axis=0))
+    rows, columns = (_span(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
     margin = max(2, round(_MARGIN * max(rows[1] - rows[0], columns[1] - columns[0])))
     height, width = mask.shape
     return (

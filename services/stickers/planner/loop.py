@@ -219,7 +219,7 @@ class Trainer:
         loss = terms["dense"] + 0.3 * terms["present"]
         if answers:
             loss = 0.3 * loss + 2.0 * terms["answer"]
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.recipe.clip)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
