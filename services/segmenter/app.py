@@ -75,6 +75,7 @@ def build(args: Mapping[str, Any] | None = None) -> Application:
         SegmenterReplica,
         name="Segmenter",
         max_ongoing_requests=settings.max_ongoing_requests,
+        max_queued_requests=settings.max_queued_requests,
         graceful_shutdown_timeout_s=_GRACE_S,
         ray_actor_options={
             "num_cpus": settings.replica_cpus,

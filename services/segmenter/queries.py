@@ -54,7 +54,7 @@ def _check_phrase(phrase: str, engine: Engine, field: str) -> None:
         raise InvalidRequest(
             Reason.PHRASE_INVALID, "the phrase holds control characters", field=field
         )
-    # No tokenizer makes fewer tokens than this of so many characters; a huge one is not even read.
+    # Tokens are words or parts of words: a phrase of this length is too long however it is split.
     too_long = len(phrase) > 64 * engine.max_tokens
     tokens = 0 if too_long else engine.tokens(phrase)
     if too_long or tokens > engine.max_tokens:

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     max_ongoing_requests: int = Field(default=64, ge=1)
     """Requests a replica holds at once; Serve queues the rest."""
 
+    max_queued_requests: int = Field(default=512, ge=-1)
+    """Requests Serve may queue before a replica has room; loose, since each of its routers counts
+    for itself, and refuses more than it should when exact. -1: no bound."""
+
     replica_cpus: float = Field(default=1.0, ge=0)
     """CPUs that Ray reserves for a replica."""
 
