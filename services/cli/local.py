@@ -119,6 +119,8 @@ def up(
             f"(profile {state.config.profile}); `limelight down` ends it",
             soft_wrap=True,
         )
+        if (state.config.planner, state.config.segmenter) != (config.planner, config.segmenter):
+            console.print("[yellow]it runs other models than asked for here: end it first[/yellow]")
 
 
 def build_arguments(

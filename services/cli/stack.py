@@ -61,6 +61,9 @@ class Stack:
         """
         with self.folder.locked():
             state = self.running()
+            if state is not None and state.phase is Phase.STOPPING:
+                processes.wait_gone(state.supervisor, _STOP_S)
+                state = self.running()
             if state is not None:
                 return self._wait_ready(state, on_change), False
             require_packages(config)
@@ -163,7 +166,10 @@ class Stack:
         # Only ever a folder that the supervisor made: the state is a file anyone could edit.
         if Path(state.ray_dir).parent == Path(tempfile.gettempdir()):
             shutil.rmtree(state.ray_dir, ignore_errors=True)
-        self.folder.forget()
+        # Another command may have cleared it before, and a new stack may be there by now.
+        current = self.folder.read()
+        if current is None or current.mark == state.mark:
+            self.folder.forget()
 
 
 def require_packages(config: StackConfig) -> None:

@@ -126,11 +126,6 @@ def default_root() -> Path:
     return Path(platformdirs.user_state_dir("limelight", appauthor=False))
 
 
-def stack_names(root: Path) -> list[str]:
-    """The stacks that have a state under `root`."""
-    return sorted(path.parent.name for path in root.glob("*/state.json"))
-
-
 def _state_from(values: dict[str, Any]) -> StackState:
     return StackState(
         **{

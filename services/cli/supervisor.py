@@ -30,7 +30,8 @@ from services.cli import ports, processes
 from services.cli.processes import MARK_VARIABLE, ProcessRef
 from services.cli.state import Phase, StackConfig, StackFolder, StackState
 
-START_TIMEOUT_S = 600.0
+# A full checkpoint may have to be fetched first.
+START_TIMEOUT_S = 3600.0
 _PUBLIC_SERVICE = "limelight.v1.LimelightService"
 _GATEWAY_RESTARTS = 5
 _GATEWAY_STOP_S = 15.0

@@ -8,7 +8,7 @@ import pytest
 
 from services.cli.ports import free_ports, is_free, preferred
 from services.cli.processes import ProcessRef
-from services.cli.state import Phase, StackConfig, StackFolder, StackState, stack_names
+from services.cli.state import Phase, StackConfig, StackFolder, StackState
 
 STATE = StackState(
     config=StackConfig(name="mine", planner={"engine": "fake"}),
@@ -28,11 +28,10 @@ def folder(tmp_path: Path) -> StackFolder:
     return folder
 
 
-def test_round_trip(folder: StackFolder, tmp_path: Path) -> None:
+def test_round_trip(folder: StackFolder) -> None:
     assert folder.read() is None
     folder.write(STATE)
     assert folder.read() == STATE
-    assert stack_names(tmp_path) == ["mine"]
     folder.forget()
     assert folder.read() is None
 

@@ -1,0 +1,175 @@
+"""The real local stack with fake engines, from `up` to `down`, killed in between."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco
+
+from services.cli import processes
+from services.cli.state import StackFolder, StackState
+
+pytestmark = [pytest.mark.serve, pytest.mark.timeout(600)]
+
+Limelight = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def limelight(home: Path) -> Iterator[Limelight]:
+    """Runs the command in a process of its own, as a shell would."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli.main", *arguments],
+            cwd=home,
+            env={**os.environ, "LIMELIGHT_STATE_DIR": str(home / "state")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    yield run
+    run("down")
+
+
+@pytest.fixture
+def state(home: Path) -> Callable[[], StackState | None]:
+    return StackFolder(home / "state", "default").read
+
+
+@pytest.fixture(scope="module")
+def picture(home: Path) -> Path:
+    image = Image.new("RGB", (200, 100), "white")
+    ImageDraw.Draw(image).rectangle((20, 30, 59, 79), "red")
+    image.save(home / "square.png")
+    return home / "square.png"
+
+
+def test_from_up_to_down(
+    limelight: Limelight, state: Callable[[], StackState | None], home: Path, picture: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = limelight("up", "--engine", "fake", "--port", str(port), "--metrics-port", "0")
+    assert up.returncode == 0, up.stderr
+    running = state()
+    assert running is not None
+    address = running.addresses["gateway"]
+    assert address != f"127.0.0.1:{port}"
+    assert f"at {address}" in up.stderr
+    assert "\x1b" not in up.stderr
+
+    again = limelight("up", "--engine", "fake")
+    assert again.returncode == 0
+    assert "already running" in again.stderr
+
+    status = limelight("status", "--json")
+    assert status.returncode == 0, status.stdout
+    assert json.loads(status.stdout)["versions"]["ray"]
+
+    one = limelight("segment", "square.png", "--phrase", "red square", "--json")
+    assert one.returncode == 0, one.stderr
+    (instance,) = json.loads(one.stdout)["instances"]
+    assert instance["box"] == [20, 30, 60, 80]
+    assert coco.decode(instance["mask"])[30:80, 20:60].all()
+
+    lines = [{"id": n, "image": "square.png", "phrases": ["red square"]} for n in range(12)]
+    lines.append({"id": "bad", "image": "in.jsonl", "phrases": ["red"]})
+    (home / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    many = limelight("batch", "in.jsonl", "--out", "out.jsonl", "--concurrency", "4")
+    assert many.returncode == 1
+    results = [json.loads(line) for line in (home / "out.jsonl").read_text().splitlines()]
+    assert len(results) == 13
+    (fault,) = [result["error"] for result in results if "error" in result]
+    assert fault["reason"] == "IMAGE_UNSUPPORTED"
+
+    assert _outside_loopback(running) == set()
+    down = limelight("down")
+    assert down.returncode == 0
+    assert not processes.marked(running.mark)
+    assert not Path(running.ray_dir).exists()
+    assert limelight("status").returncode == 3
+
+
+def test_a_killed_raylet_ends_the_stack_and_up_starts_another(
+    limelight: Limelight, state: Callable[[], StackState | None], picture: Path
+) -> None:
+    assert limelight("up", "--engine", "fake", "--port", "0").returncode == 0
+    first = state()
+    assert first is not None
+    (raylet,) = [
+        ref for ref in processes.marked(first.mark) if psutil.Process(ref.pid).name() == "raylet"
+    ]
+    os.kill(raylet.pid, signal.SIGKILL)
+    assert processes.wait_gone(first.supervisor, 60.0)
+    assert limelight("status").returncode == 3
+    assert not processes.marked(first.mark)
+
+    assert limelight("up", "--engine", "fake", "--port", "0").returncode == 0
+    second = state()
+    assert second is not None
+    os.kill(second.supervisor.pid, signal.SIGKILL)
+    assert processes.wait_gone(second.supervisor, 5.0)
+    assert limelight("down").returncode == 0
+    assert not processes.marked(second.mark)
+
+
+def test_foreground_ends_with_ctrl_c(home: Path) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "services.cli.main", "up", "--foreground"),
+            *("--engine", "fake", "--port", "0"),
+        ],
+        env={**os.environ, "LIMELIGHT_STATE_DIR": str(home / "other")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "ready" in line:
+            break
+    state = StackFolder(home / "other", "default").read()
+    assert state is not None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "stopped" in told
+    assert not processes.marked(state.mark)
+
+
+def test_a_start_that_fails_shows_the_log(limelight: Limelight) -> None:
+    started = time.monotonic()
+    up = limelight("up", "--segmenter-model", "/no/such/checkpoint", "--name", "broken")
+    assert up.returncode == 1
+    assert "serve.log" in up.stderr
+    assert re.search("no such|not (a|found|exist)|checkpoint", up.stderr.lower())
+    assert time.monotonic() - started < 240
+    assert limelight("status", "--name", "broken").returncode == 3
+
+
+def _outside_loopback(state: StackState) -> set[str]:
+    """Addresses at which a stack's processes listen to the network."""
+    pids = {ref.pid for ref in processes.with_descendants(state.processes.values())}
+    return {
+        f"{connection.laddr.ip}:{connection.laddr.port}"
+        for connection in psutil.net_connections("tcp")
+        if connection.pid in pids
+        and connection.status == psutil.CONN_LISTEN
+        and not connection.laddr.ip.removeprefix("::ffff:").startswith("127.")
+        and connection.laddr.ip != "::1"
+    }
