@@ -1,6 +1,7 @@
-"""A name for a folder's weights, so that caches and answers know which model they belong to.
+"""A name for a checkpoint's weights, so that caches and answers know which model they belong to.
 
-Engines call it once at load for a checkpoint in a folder; a hub id has its commit instead.
+Engines call one of these once at load: `folder_revision` for a checkpoint in a folder,
+`hub_revision` for one of the hub, which has its commit.
 """
 
 import hashlib
@@ -28,3 +29,14 @@ def folder_revision(folder: Path) -> str:
                 file.seek(offset)
                 digest.update(file.read(_BLOCK))
     return digest.hexdigest()
+
+
+def hub_revision(hub_id: str, revision: str) -> str:
+    """The commit of a checkpoint that was loaded from the hub, or `revision` if it is not cached.
+
+    The hub's cache keeps files by commit; transformers no longer says which one it read.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else revision

@@ -209,6 +209,21 @@ async def test_who_cancels_or_is_late_frees_the_place(
     await _until_metric(ray_cluster.metrics, 2, "limelight_batch_size_count", app)
 
 
+async def test_a_replica_that_is_stopped_answers_what_it_has_begun(
+    ray_cluster: Any, deploy: Deploy, picture: bytes
+) -> None:
+    from ray import serve
+
+    client = deploy(engine="fake", fake_delay_s=2, drain_s=20)
+    call = client.plan(picture, "the dog")
+    app = f'application="{client.name}"'
+    # The miss is counted before the engine is asked.
+    await _until_metric(ray_cluster.metrics, 1, "limelight_cache_misses_total", app)
+    await asyncio.to_thread(serve.delete, client.name)
+    planned = await call
+    assert planned.plan.include[0].phrase == "dog"
+
+
 async def test_the_shipped_checkpoint_answers(deploy: Deploy, picture: bytes) -> None:
     client = deploy(threads=1)
     planned = await client.plan(picture, "all the dogs")

@@ -32,7 +32,7 @@ from services.planner.engines import Picture, Prompt
 from services.planner.metrics import Metrics
 from services.planner.settings import Settings
 from services.segmenter.cache import LruCache
-from services.segmenter.revision import folder_revision
+from services.segmenter.revision import folder_revision, hub_revision
 
 # An answer ends with its turn, or where the model hands over to the tool. Not at the call's own
 # end: what follows it, a second call say, is a fault that the parser must see.
@@ -82,7 +82,7 @@ class TransformersEngine:
             name=folder.name if folder.is_dir() else source,
             revision=folder_revision(folder)
             if folder.is_dir()
-            else model.config._commit_hash or revision["revision"],
+            else hub_revision(source, revision["revision"]),
             engine="transformers",
         )
 

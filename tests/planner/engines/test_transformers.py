@@ -1,6 +1,10 @@
 """The transformers engine on tiny Gemma 4 checkpoints of random weights: the code path of the real
 ones, and as random answers never end by themselves, the longest that batches can get."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,6 +167,33 @@ def test_a_revision_belongs_to_weights(checkpoint: Path, engine: Any, tmp_path: 
     assert mine.revision
     assert mine.revision != other.revision
     assert _engine(checkpoint).describe() == mine
+
+
+def test_a_hub_id_loads_from_the_hubs_cache(checkpoint: Path, tmp_path: Path) -> None:
+    """The hub's library reads its variables at import, so it needs a process of its own."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    entry = tmp_path / "models--acme--tiny-gemma"
+    shutil.copytree(checkpoint, entry / "snapshots" / commit)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(commit)
+    code = (
+        "from services.planner.engines import create\n"
+        "from services.planner.metrics import RecordedMetrics\n"
+        "from services.planner.settings import Settings\n"
+        "engine = create(Settings(model='acme/tiny-gemma', device='cpu'), RecordedMetrics())\n"
+        "engine.load()\n"
+        "print(engine.describe().name, engine.describe().revision)"
+    )
+    hub = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | hub,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["acme/tiny-gemma", commit]
 
 
 def test_a_missing_checkpoint_is_said(tmp_path: Path) -> None:
