@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_SHIPPED = Path(__file__).parent.parent / "stickers" / "checkpoints" / "segmenter"
+# The tiny checkpoint of sticker world, part of this package.
+SHIPPED = Path(__file__).parent.parent / "stickers" / "checkpoints" / "segmenter"
 
 MiB = 1024 * 1024
 
@@ -29,7 +30,7 @@ class Settings(BaseSettings):
     engine: Literal["transformers", "fake"] = "transformers"
     """Which engine finds pixels. `fake` answers colour words without a model, for tests."""
 
-    model: str = str(_SHIPPED)
+    model: str = str(SHIPPED)
     """The checkpoint: a folder, or a hub id such as `facebook/sam3`. Unset: the shipped one."""
 
     revision: str | None = None

@@ -4,7 +4,6 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -17,12 +16,11 @@ from services.codecs.images import encode
 from services.codecs.masks import decode_rle
 from services.rpc.convert import segmented_from_proto
 from services.rpc.metadata import REQUEST_ID, TIMEOUT_MS
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SHIPPED
 from tests.e2e.conftest import RayCluster
 
 pytestmark = pytest.mark.serve
 
-SHIPPED = Path(Settings().model)
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 # Long enough that a test's calls arrive while the first still runs.
 STEP_MS = 1500

@@ -4,6 +4,7 @@ The only module of the segmenter that imports transformers. Images are encoded a
 (`Sam3Model` takes `vision_embeds`), so a batch of pairs costs the encoder nothing.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,15 @@ from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 from services.domain import ModelInfo
 from services.segmenter.engines import Embedding, Pair, RawDetections
 from services.segmenter.operators import install_roi_align
-from services.segmenter.revision import folder_revision
-from services.segmenter.settings import Settings
+from services.segmenter.revision import folder_revision, hub_revision
+from services.segmenter.settings import SHIPPED, Settings
 
 # Marks a box that only fills up a batch; `Sam3Model` masks it out.
 _PADDING = -10
+# A byte-level tokenizer has at least all bytes.
+_LEAST_VOCABULARY = 256
+
+_log = logging.getLogger(__name__)
 
 
 class TransformersEngine:
@@ -50,6 +55,7 @@ class TransformersEngine:
 
         Raises:
             OSError: there is no such checkpoint.
+            ValueError: its tokenizer is another model's.
         """
         torch.set_num_threads(self._threads)
         # Exemplars pool features by torchvision's roi_align, which CPU machines do not have.
@@ -58,13 +64,19 @@ class TransformersEngine:
         revision = {} if folder.is_dir() else {"revision": self._revision or "main"}
         self._sam = Sam3Model.from_pretrained(self._source, dtype=self._dtype, **revision)
         self._sam = self._sam.to(self._device).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(self._source, **revision)
+        self._tokenizer = _tokenizer(self._source, **revision)
+        vocabulary = self._sam.config.text_config.vocab_size
+        if len(self._tokenizer) > vocabulary:
+            raise ValueError(
+                f"{self._source}: the tokenizer has {len(self._tokenizer)} tokens, the model reads "
+                f"{vocabulary}"
+            )
         self._model = ModelInfo(
             role="segmenter",
             name=folder.name if folder.is_dir() else self._source,
             revision=folder_revision(folder)
             if folder.is_dir()
-            else self._sam.config._commit_hash or revision["revision"],
+            else hub_revision(self._source, revision["revision"]),
             engine="transformers",
         )
 
@@ -184,6 +196,23 @@ class TransformersEngine:
             boxes[row, : len(pair.boxes)] = torch.from_numpy(pair.boxes)
             labels[row, : len(pair.boxes)] = torch.from_numpy(pair.labels)
         return boxes.to(self._device, self._dtype), labels.to(self._device)
+
+
+def _tokenizer(source: str, **revision: str) -> Any:
+    """The checkpoint's tokenizer.
+
+    transformers makes an empty one, to which all words are alike, where there is none. A checkpoint
+    of random weights has none: it gets the shipped one, so that it can be run at all.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(source, **revision)
+    if len(tokenizer) < _LEAST_VOCABULARY:
+        _log.warning(
+            "%s has no tokenizer; the shipped one takes its place, whose tokens mean nothing to "
+            "weights trained with another",
+            source,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
+    return tokenizer
 
 
 def _embedding(tensors: tuple[Tensor, ...]) -> Embedding:

@@ -4,6 +4,7 @@ On random weights, saved in several safetensors shards and loaded through the se
 real checkpoints; and on the shipped checkpoint.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from services.domain import Box, Exemplar
 from services.segmenter.engines import Embedding, Engine, Pair, RawDetections, create
 from services.segmenter.preprocessing import to_model_input
 from services.segmenter.queries import exemplar_arrays
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SHIPPED, Settings
 
-SHIPPED = Path(Settings().model)
 WIDTH, HEIGHT = 90, 70
 NONE: tuple[Exemplar, ...] = ()
 ONE = (Exemplar(Box(10, 10, 40, 50)),)
@@ -179,6 +179,20 @@ def test_a_video_checkpoint_loads_as_its_detector(random_checkpoint: Path, tmp_p
         answers += engine.detect([Pair(image, text, *exemplar_arrays((), WIDTH, HEIGHT, ""))])
     torch.testing.assert_close(answers[1].masks, answers[0].masks)
     torch.testing.assert_close(answers[1].logits, answers[0].logits)
+
+
+def test_weights_without_a_tokenizer_get_the_shipped_one_and_say_so(
+    random_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `Sam3Model(Sam3Config()).save_pretrained(folder)` leaves them."""
+    for path in random_checkpoint.iterdir():
+        if not path.name.startswith("tokenizer"):
+            shutil.copy(path, tmp_path)
+    engine = create(Settings(model=str(tmp_path), device="cpu"))
+    engine.load()
+    assert "has no tokenizer" in caplog.text
+    dog, cat = engine.encode_texts(["dog", "cat"])
+    assert not torch.allclose(dog.data[0], cat.data[0])
 
 
 def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
