@@ -1,0 +1,139 @@
+"""`python -m loadtest`: assembles the benchmark; see the package."""
+
+import asyncio
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+
+from limelight import AsyncClient
+from loadtest.address import is_loopback
+from loadtest.baseline import Baseline, PlainRun
+from loadtest.metrics import ray_metrics_address
+from loadtest.pictures import Album
+from loadtest.report import Report, markdown, show
+from loadtest.scenarios import FULL, QUICK, Bench, Budget, Scenarios
+from loadtest.usage import Meter
+from services.cli.console import Exit, err, fail, out
+from services.cli.local import Engine, Profile, build_arguments, fail_start, progress
+from services.cli.stack import StartFailed
+from services.cli.state import StackConfig
+from services.segmenter.settings import Settings
+from services.stickers.evaluation.temporary import temporary_stack
+from services.stickers.splits import HELD_OUT
+
+_ORIGINALS = 24
+_BUSY_LOOK_S = 1.0
+
+
+def main(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under a minute, for trying the benchmark itself.")
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="A running deployment with the shipped segmenter. Default: a stack for now.",
+        ),
+    ] = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Put load on an address that is not loopback.")
+    ] = False,
+    engine: Annotated[Engine | None, typer.Option(help="What runs the models.")] = None,
+    folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out"),
+) -> None:
+    """Measure the public API beside a plain loop over the same model."""
+    if address is not None and not allow_remote and not is_loopback(address):
+        fail(f"{address} is not this machine; --allow-remote puts load on it", Exit.USAGE)
+    busy = psutil.cpu_percent(_BUSY_LOOK_S) / 100 * (os.cpu_count() or 1)
+    config = StackConfig(
+        name="bench",
+        planner=build_arguments(Profile.TINY, "planner", None, engine),
+        segmenter=build_arguments(Profile.TINY, "segmenter", None, engine),
+    )
+    album = Album(HELD_OUT[-_ORIGINALS:])
+    budget = QUICK if quick else FULL
+    service, baseline, threads = asyncio.run(_measure(address, config, album, budget))
+    report = Report(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=platform.processor() or platform.machine(),
+        command="python -m loadtest" + (" --quick" if quick else ""),
+        cores=os.cpu_count() or 1,
+        busy_cores=busy,
+        threads=threads,
+        service=service,
+        baseline=baseline,
+    )
+    show(report, out())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", "utf-8")
+    (folder / "bench.md").write_text(markdown(report), "utf-8")
+
+
+async def _measure(
+    address: str | None, config: StackConfig, album: Album, budget: Budget
+) -> tuple[Scenarios, tuple[PlainRun, ...], int]:
+    """The service between two runs of the plain loop, which has the machine to itself."""
+    console = err()
+
+    def tell(text: str) -> None:
+        console.print(f"[dim]{text}[/dim]")
+
+    threads = Settings.model_validate(config.segmenter).threads
+    tell("drawing pictures")
+    originals = await asyncio.to_thread(lambda: album.originals)
+    with tempfile.TemporaryDirectory(prefix="limelight-bench-") as folder:
+        async with Baseline(originals, Path(folder), config.segmenter) as plain:
+            tell("plain loop")
+            runs = [await plain.run(budget.baseline_s, threads)]
+            if (os.cpu_count() or 1) != threads:
+                runs.append(await plain.run(budget.baseline_s, os.cpu_count() or 1))
+            service = await _service(address, config, album, budget, tell, console)
+            tell("plain loop again")
+            runs.append(await plain.run(budget.baseline_s, threads))
+    return service, tuple(runs), threads
+
+
+async def _service(
+    address: str | None,
+    config: StackConfig,
+    album: Album,
+    budget: Budget,
+    tell: Callable[[str], None],
+    console: Console,
+) -> Scenarios:
+    with ExitStack() as stack:
+        meter = gateway = ray = None
+        if address is None:
+            try:
+                with progress(console) as on_change:
+                    state = stack.enter_context(temporary_stack(config, on_change))
+            except StartFailed as failure:
+                fail_start(failure)
+            address, gateway = state.addresses["gateway"], state.addresses["metrics"]
+            meter, ray = Meter(state), ray_metrics_address(state)
+        async with AsyncClient(address) as client:
+            bench = Bench(
+                client,
+                album,
+                budget,
+                meter=meter,
+                gateway_metrics=gateway,
+                ray_metrics=ray,
+                tell=tell,
+            )
+            return await bench.run()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,70 @@
+"""What the services count, read from their `/metrics` as Prometheus would.
+
+The gateway serves its own; those of the replicas are Ray's, prefixed with `ray_` and some seconds
+old. Ray rebuilds a histogram from its buckets, so its `_sum` is only roughly right: here its counts
+alone are used.
+"""
+
+import asyncio
+import json
+import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.cli.state import StackState
+
+# (name without "ray_", application or "", stage or cache or "")
+Key = tuple[str, str, str]
+Counts = Mapping[Key, float]
+
+_WAIT_S = 12.0
+_LOOK_EVERY_S = 1.0
+
+
+async def scrape(address: str) -> Counts:
+    """Limelight's own metrics at `host:port`, summed over all other labels."""
+    text = await asyncio.to_thread(_get, f"http://{address}/metrics")
+    lines = [line for line in text.splitlines() if "limelight_" in line]
+    counts: defaultdict[Key, float] = defaultdict(float)
+    for family in text_string_to_metric_families("\n".join(lines)):
+        for sample in family.samples:
+            labels = sample.labels
+            if "le" not in labels:
+                label = labels.get("stage") or labels.get("cache") or ""
+                name = sample.name.removeprefix("ray_")
+                counts[name, labels.get("application", ""), label] += sample.value
+    return dict(counts)
+
+
+async def settled(address: str) -> Counts:
+    """As `scrape`, once two looks in a row agree: Ray exports every few seconds."""
+    last = await scrape(address)
+    steady_s = waited_s = 0.0
+    while waited_s < _WAIT_S and steady_s < _WAIT_S / 2:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        waited_s += _LOOK_EVERY_S
+        now = await scrape(address)
+        steady_s = steady_s + _LOOK_EVERY_S if now == last else 0.0
+        last = now
+    return last
+
+
+def difference(before: Counts, after: Counts) -> Counts:
+    """What was counted in between."""
+    return {key: value - before.get(key, 0.0) for key, value in after.items()}
+
+
+def ray_metrics_address(state: StackState) -> str | None:
+    """Where Ray serves the replicas' metrics: the stack's Serve process was told as an argument."""
+    process = state.processes["serve"].resolve()
+    if process is None:
+        return None
+    return f"127.0.0.1:{json.loads(process.cmdline()[-1])['ray_metrics_port']}"
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text

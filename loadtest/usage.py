@@ -1,0 +1,60 @@
+"""CPU seconds of each process of a local stack: says what bounds the throughput."""
+
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+
+import psutil
+
+from services.cli.processes import ProcessRef
+from services.cli.state import StackState
+
+CLIENT, GATEWAY, REST = "client", "gateway", "Ray, the rest"
+# Ray names its processes after their actors.
+_ACTORS = {
+    "ray::ProxyActor": "Serve proxy",
+    "ray::ServeController": "Serve controller",
+    "ray::ServeReplica:segmenter": "segmenter replica",
+    "ray::ServeReplica:planner": "planner replica",
+}
+
+
+class Meter:
+    """Reads the CPU seconds used so far, by role; two readings make a difference."""
+
+    def __init__(self, state: StackState) -> None:
+        self._gateway = state.processes["gateway"]
+        self._serve = state.processes["serve"]
+
+    def read(self) -> dict[str, float]:
+        """Seconds by role, those of this very process as the client's."""
+        seconds: defaultdict[str, float] = defaultdict(float)
+        seconds[CLIENT] = _cpu(psutil.Process(os.getpid()))
+        if (gateway := self._gateway.resolve()) is not None:
+            seconds[GATEWAY] = _cpu(gateway)
+        for process in _family(self._serve):
+            with contextlib.suppress(psutil.Error):
+                seconds[_role(process)] += _cpu(process)
+        return dict(seconds)
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """CPU seconds by role between two readings, most first."""
+    used = {role: after[role] - before.get(role, 0.0) for role in after}
+    return dict(sorted(used.items(), key=lambda item: -item[1]))
+
+
+def _family(ref: ProcessRef) -> list[psutil.Process]:
+    parent = ref.resolve()
+    return [] if parent is None else [parent, *parent.children(recursive=True)]
+
+
+def _role(process: psutil.Process) -> str:
+    title = " ".join(process.cmdline()[:1])
+    return next((role for start, role in _ACTORS.items() if title.startswith(start)), REST)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
