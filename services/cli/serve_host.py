@@ -5,16 +5,19 @@ its stages as JSON lines on standard output, between whatever Ray prints there.
 """
 
 import json
+import os
 import signal
 import sys
 import threading
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions
 
 from services.cli.ports import LOOPBACK
+from services.cli.processes import ProcessRef
 
 _SERVICERS = [
     "limelight.v1.planner_pb2_grpc.add_PlannerServiceServicer_to_server",
@@ -24,6 +27,7 @@ _SERVICERS = [
 _OBJECT_STORE_BYTES = 100 << 20
 # CPUs are a way of placing replicas on a cluster. Here all of them share the machine anyway.
 _LOGICAL_CPUS = 16
+_WATCH_S = 1.0
 
 
 def bind_loopback_only() -> None:
@@ -74,9 +78,24 @@ def main() -> None:
     # Both at once: loading takes longest, and it is mostly imports and reading files.
     serve.run_many([_target(name, config[name]) for name in ("planner", "segmenter")])
     _tell("ready")
-    stop.wait()
+    core = _core_processes()
+    while not stop.wait(_WATCH_S):
+        dead = [name for name, ref in core.items() if not ref.alive]
+        if dead:
+            print(f"Ray's {' and '.join(dead)} ended", file=sys.stderr, flush=True)
+            # Ray's own shutdown would wait for them; the supervisor ends what is left.
+            os._exit(1)
     # Not `serve.shutdown()`: the gateway has drained by now, so no call is left to wait for.
     ray.shutdown()
+
+
+def _core_processes() -> dict[str, ProcessRef]:
+    """Those without which Ray is dead, though its driver may not notice for minutes."""
+    return {
+        child.name(): ProcessRef(child.pid, child.create_time())
+        for child in psutil.Process().children()
+        if child.name() in ("gcs_server", "raylet")
+    }
 
 
 def _target(name: str, arguments: dict[str, str]) -> serve.RunTarget:
