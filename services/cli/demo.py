@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -16,6 +17,8 @@ from services.cli.local import Profile, build_arguments, fail_start, progress
 from services.cli.stack import Stack, StartFailed
 from services.cli.state import StackConfig
 from services.cli.tables import show
+from services.stickers.scenes import Placement, compose, save
+from services.stickers.vocabulary import Vocabulary
 
 _RENDERS: tuple[RenderKind, ...] = ("overlay", "spotlight", "cutout")
 
@@ -119,12 +122,6 @@ def demo(
 
 def draw(piece: Showpiece, path: Path) -> None:
     """Write the picture."""
-    # The renderer comes with the models' extra; other commands do without.
-    import numpy as np
-
-    from services.stickers.scenes import Placement, compose, save
-    from services.stickers.vocabulary import Vocabulary
-
     concepts = Vocabulary.load().by_name
     placements = [
         Placement(concepts[concept], (x, y), longer_side)

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -128,11 +129,23 @@ def build_arguments(
 ) -> dict[str, str]:
     """The arguments of a service's `build`; what is left out is the service's own setting."""
     arguments = {}
-    if chosen := model or _MODELS[profile][service]:
-        arguments["model"] = chosen
+    if model is not None:
+        arguments["model"] = _checkpoint(model)
+    elif named := _MODELS[profile][service]:
+        arguments["model"] = named
     if engine is not None:
         arguments["engine"] = engine.value
     return arguments
+
+
+def _checkpoint(model: str) -> str:
+    """A folder, made absolute since replicas run elsewhere, or else a hub id as it is."""
+    path = Path(model).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    if model.startswith(("/", ".", "~")):
+        fail(f"there is no checkpoint at {model}", Exit.USAGE)
+    return model
 
 
 def down(

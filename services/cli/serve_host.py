@@ -6,6 +6,7 @@ its stages as JSON lines on standard output, between whatever Ray prints there.
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,6 +29,8 @@ _OBJECT_STORE_BYTES = 100 << 20
 # CPUs are a way of placing replicas on a cluster. Here all of them share the machine anyway.
 _LOGICAL_CPUS = 16
 _WATCH_S = 1.0
+# The line that ends a traceback: "OSError: no such file", "huggingface_hub.errors.X: ...".
+_EXCEPTION_LINE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Missing|Invalid\w*): .+)$", re.M)
 
 
 def bind_loopback_only() -> None:
@@ -76,7 +79,11 @@ def main() -> None:
     )
     _tell("models")
     # Both at once: loading takes longest, and it is mostly imports and reading files.
-    serve.run_many([_target(name, config[name]) for name in ("planner", "segmenter")])
+    try:
+        serve.run_many([_target(name, config[name]) for name in ("planner", "segmenter")])
+    except RuntimeError:
+        print(json.dumps({"event": "failed", "error": _why()}), flush=True)
+        raise
     _tell("ready")
     core = _core_processes()
     while not stop.wait(_WATCH_S):
@@ -105,6 +112,16 @@ def _target(name: str, arguments: dict[str, str]) -> serve.RunTarget:
     else:
         from services.segmenter.app import build
     return serve.RunTarget(build(arguments), name=name, route_prefix=f"/{name}")
+
+
+def _why() -> str:
+    """What stopped a replica from starting, from Serve's own record: its exception's last line."""
+    for name, application in serve.status().applications.items():
+        for deployment in application.deployments.values():
+            faults = _EXCEPTION_LINE.findall(deployment.message)
+            if faults:
+                return f"the {name} did not start: {faults[-1]}"
+    return "Ray Serve could not start the models"
 
 
 def _tell(stage: str) -> None:

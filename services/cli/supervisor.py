@@ -145,8 +145,13 @@ class Supervisor:
 
     async def _start_serve(self, config: dict[str, Any]) -> None:
         ready = asyncio.Event()
+        error = ""
 
         def on_event(event: dict[str, Any]) -> None:
+            nonlocal error
+            if event["event"] == "failed":
+                error = event["error"]
+                return
             stage = event.get("stage", "")
             if stage == "ready":
                 ready.set()
@@ -159,7 +164,7 @@ class Supervisor:
             on_event,
         )
         if not await _ready_or_dead(ready, child):
-            raise StackFailed(f"the models did not start (exit code {child.returncode})")
+            raise StackFailed(error or f"the models did not start (exit code {child.returncode})")
 
     async def _start_gateway(self) -> None:
         """Start the gateway and wait until it listens, on the preferred ports if they are free.

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli import processes
+from services.cli.local import Engine, Profile, build_arguments
 from services.cli.main import app
 from services.cli.processes import MARK_VARIABLE, ProcessRef
 from services.cli.stack import Stack
@@ -154,3 +155,23 @@ def test_a_base_install_is_told_what_it_lacks(
 def test_status_of_a_deployment(runner: CliRunner, address: str) -> None:
     assert runner.invoke(app, ["status", "--address", address]).exit_code == 0
     assert runner.invoke(app, ["status", "--address", "127.0.0.1:9"]).exit_code == 3
+
+
+def test_a_checkpoint_that_is_not_there_is_wrong_usage(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["up", "--planner-model", "./no/such/folder"])
+    assert result.exit_code == 2
+    assert "no checkpoint at ./no/such/folder" in result.stderr
+
+
+def test_a_checkpoint_is_a_folder_or_a_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert build_arguments(Profile.TINY, "planner", None, None) == {}
+    assert build_arguments(Profile.FULL, "segmenter", None, None) == {"model": "facebook/sam3"}
+    assert build_arguments(Profile.FULL, "segmenter", "mine", Engine.FAKE) == {
+        "model": str(tmp_path / "mine"),
+        "engine": "fake",
+    }
+    assert build_arguments(Profile.TINY, "segmenter", "a/b", None) == {"model": "a/b"}
