@@ -65,9 +65,9 @@ def compare(answered: Sequence[RLE], wanted: Sequence[RLE], dont_care: Sequence[
     ious = iou_matrix(answered, wanted)
     pairs = matched(ious, LOOSE)
     paired = {row for row, _ in pairs}
+    covered = _covered(answered, dont_care).tolist()
     excused = sum(
-        row not in paired and share >= _EXCUSED_SHARE
-        for row, share in enumerate(_covered(answered, dont_care))
+        row not in paired and share >= _EXCUSED_SHARE for row, share in enumerate(covered)
     )
     return Comparison(
         wanted=len(wanted),
