@@ -167,6 +167,9 @@ def upsample_onto(
         _reached(upper, lower, rows[0], rows[-1]),
         _reached(left, right, columns[0], columns[-1]),
     )
+    if any(span.start >= span.stop for span in window):
+        # The canvas is coarser than the logits and samples none of them.
+        return slice(0, 0), slice(0, 0)
     left, right, across = left[window[1]], right[window[1]], across[window[1]]
     used = slice(int(upper[window[0].start]), int(lower[window[0].stop - 1]) + 1)
     source = logits[used]

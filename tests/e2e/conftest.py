@@ -47,6 +47,8 @@ def ray_cluster() -> Iterator[RayCluster]:
 
     grpc_port, http_port, metrics_port = _free_ports(3)
     ray.init(
+        # One of its own, whatever cluster runs here already.
+        address="local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=100 * 1024 * 1024,

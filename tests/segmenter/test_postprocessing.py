@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
@@ -83,6 +83,8 @@ def test_nothing_above_the_threshold() -> None:
     assert draw(picked, 30, 40, 0.0, 1 << 20).detections == ()
 
 
+@settings(deadline=None, max_examples=300)
+@example(seed=0, low=(40, 40), high=(1, 1), band_bytes=0, threshold=0.7)
 @given(
     seed=st.integers(0, 1000),
     low=st.tuples(st.integers(2, 40), st.integers(2, 40)),
@@ -121,9 +123,10 @@ def test_drawn_masks_are_exact_whatever_the_memory() -> None:
 
 def test_a_mask_too_small_to_hold_a_pixel_is_left_out() -> None:
     logits = np.full((1, 64, 64), -50.0, np.float32)
-    logits[0, 5, 5] = 1
+    logits[0, 5, 4] = 1
     candidates = Candidates(0.9, np.array([0.9], np.float32), logits)
-    assert draw(candidates, 16, 16, 0.0, 1 << 20).detections == ()
+    for side in (16, 1):
+        assert draw(candidates, side, side, 0.0, 1 << 20).detections == ()
 
 
 def test_an_image_whose_mask_cannot_fit_is_refused_before_anything_is_allocated() -> None:

@@ -4,7 +4,10 @@ On random weights, saved in several safetensors shards and loaded through the se
 real checkpoints; and on the shipped checkpoint.
 """
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -179,6 +182,27 @@ def test_a_video_checkpoint_loads_as_its_detector(random_checkpoint: Path, tmp_p
         answers += engine.detect([Pair(image, text, *exemplar_arrays((), WIDTH, HEIGHT, ""))])
     torch.testing.assert_close(answers[1].masks, answers[0].masks)
     torch.testing.assert_close(answers[1].logits, answers[0].logits)
+
+
+def test_a_hub_id_loads_from_the_hubs_cache(random_checkpoint: Path, tmp_path: Path) -> None:
+    """The hub's library reads its variables at import, so it needs a process of its own."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    entry = tmp_path / "models--acme--tiny-sam"
+    shutil.copytree(random_checkpoint, entry / "snapshots" / commit)
+    (entry / "refs").mkdir()
+    (entry / "refs" / "main").write_text(commit)
+    program = (
+        "from services.segmenter.engines import create\n"
+        "from services.segmenter.settings import Settings\n"
+        "engine = create(Settings(model='acme/tiny-sam', device='cpu'))\n"
+        "engine.load()\n"
+        "print(engine.model.name, engine.model.revision, engine.tokens('dog') > 2)"
+    )
+    offline = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    out = subprocess.run(
+        [sys.executable, "-c", program], env=offline, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == ["acme/tiny-sam", commit, "True"]
 
 
 def test_weights_without_a_tokenizer_get_the_shipped_one_and_say_so(
