@@ -121,10 +121,10 @@ def main() -> None:
 
     from services.codecs.images import ImageLimits, decode
     from services.domain import QueryResult
-    from services.segmenter.cache import LruCache
+    from services.replica.cache import LruCache
+    from services.replica.metrics import RecordedMetrics
     from services.segmenter.detecting import Detector, Question
     from services.segmenter.engines import create
-    from services.segmenter.metrics import RecordedMetrics
     from services.segmenter.postprocessing import Suppression, draw
     from services.segmenter.preprocessing import to_model_input
     from services.segmenter.queries import exemplar_arrays

@@ -28,6 +28,7 @@ class PlannerReplica:
         from services.planner.service import PlannerService
 
         self._metrics = ServeMetrics()
+        self._refreshing = asyncio.create_task(self._metrics.refresh())
         engine = create(settings, self._metrics)
         await asyncio.to_thread(engine.load)
         self._service = PlannerService(settings, engine, self._metrics)
@@ -61,6 +62,7 @@ class PlannerReplica:
 
     async def __del__(self) -> None:
         """Called by Serve once no request is under way."""
+        self._refreshing.cancel()
         await self._service.close()
 
 

@@ -7,7 +7,7 @@ memory, for tests and for use without Serve.
 from typing import Protocol
 
 from services.domain import PlanOutcome, VerdictKind
-from services.segmenter import metrics as shared
+from services.replica import metrics as shared
 
 
 class Metrics(shared.Metrics, Protocol):
@@ -46,7 +46,7 @@ class ServeMetrics(shared.ServeMetrics):
     def __init__(self) -> None:
         from ray.serve.metrics import Counter
 
-        super().__init__()
+        super().__init__("limelight.v1.PlannerService")
         self._plans = Counter("limelight_plans_total", "Plans made.", ("outcome",))
         self._attempts = Counter("limelight_plan_attempts_total", "Times a plan was asked for.")
         self._verdicts = Counter("limelight_verdicts_total", "Verdicts given.", ("verdict",))

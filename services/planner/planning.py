@@ -22,9 +22,9 @@ from services.planner.instruction import as_phrase, normalised
 from services.planner.metrics import Metrics
 from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.views import whole_picture
-from services.segmenter.cache import SingleFlight
-from services.segmenter.stopwatch import Stopwatch
-from services.segmenter.waiting import within
+from services.replica.cache import SingleFlight
+from services.replica.stopwatch import Stopwatch
+from services.replica.waiting import within
 
 T = TypeVar("T")
 

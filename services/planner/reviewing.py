@@ -19,8 +19,8 @@ from services.planner.instruction import normalised
 from services.planner.metrics import Metrics
 from services.planner.prompt import VERDICT_TOOL, review_messages
 from services.planner.views import Views, draw_views
-from services.segmenter.stopwatch import Stopwatch
-from services.segmenter.waiting import within
+from services.replica.stopwatch import Stopwatch
+from services.replica.waiting import within
 
 _MAX_PHRASE_CHARS = 1000
 

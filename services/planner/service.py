@@ -19,7 +19,7 @@ from services.planner.metrics import Metrics
 from services.planner.planning import Planner
 from services.planner.reviewing import Reviewer
 from services.planner.settings import Settings
-from services.segmenter.batching import Batcher
+from services.replica.batching import Batcher
 
 
 class PlannerService:

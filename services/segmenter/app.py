@@ -26,13 +26,13 @@ class SegmenterReplica:
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         # Torch is imported where the model runs, not where the application is built.
+        from services.replica.metrics import ServeMetrics
         from services.segmenter.engines import create
-        from services.segmenter.metrics import ServeMetrics
         from services.segmenter.segmenting import Segmenter
 
         engine = create(settings)
         await asyncio.to_thread(engine.load)
-        self._metrics = ServeMetrics()
+        self._metrics = ServeMetrics("limelight.v1.SegmenterService")
         self._refreshing = asyncio.create_task(self._metrics.refresh())
         self._segmenter = Segmenter(settings, engine, self._metrics)
 

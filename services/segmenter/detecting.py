@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.segmenter.cache import LruCache
+from services.replica.cache import LruCache
 from services.segmenter.engines import Embedding, Engine, Pair
 from services.segmenter.postprocessing import Candidates, Suppression, pick
 

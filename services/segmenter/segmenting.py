@@ -17,17 +17,17 @@ from services.codecs.images import ImageLimits, content_hash, decode
 from services.deadline import Deadline
 from services.domain import ConceptQuery, ModelInfo, QueryResult, SegmentedImage
 from services.errors import DeadlinePassed, InvalidRequest, Reason, Unavailable
-from services.segmenter.batching import Batcher
-from services.segmenter.cache import LruCache, SingleFlight
+from services.replica.batching import Batcher
+from services.replica.cache import LruCache, SingleFlight
+from services.replica.metrics import Metrics
+from services.replica.stopwatch import Stopwatch
+from services.replica.waiting import within
 from services.segmenter.detecting import Detector, Question
 from services.segmenter.engines import EXEMPLARS_ONLY, Embedding, Engine
-from services.segmenter.metrics import Metrics
 from services.segmenter.postprocessing import Candidates, Suppression, check_room, draw
 from services.segmenter.preprocessing import to_model_input
 from services.segmenter.queries import check_queries, exemplar_arrays
 from services.segmenter.settings import Settings
-from services.segmenter.stopwatch import Stopwatch
-from services.segmenter.waiting import within
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,6 @@
 """What the segmenter's tests share: recorded metrics, drawn pictures, a tiny random SAM 3."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +8,13 @@ import pytest
 import pytest_asyncio
 
 from services.codecs.images import encode
+from services.replica.metrics import RecordedMetrics
 from services.segmenter.engines import Engine, create
-from services.segmenter.metrics import RecordedMetrics
 from services.segmenter.segmenting import Segmenter
 from services.segmenter.settings import Settings
 
 Painter = Callable[..., bytes]
-Until = Callable[[Callable[[], bool]], Awaitable[None]]
 Opener = Callable[..., Segmenter]
-
-
-@pytest.fixture
-def metrics() -> RecordedMetrics:
-    return RecordedMetrics()
-
-
-@pytest.fixture
-def until() -> Until:
-    """Wait until a condition holds, for at most five seconds."""
-
-    async def wait(holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + 5
-        while not holds():
-            assert time.monotonic() < end, "the condition never held"
-            await asyncio.sleep(0.001)
-
-    return wait
 
 
 @pytest.fixture

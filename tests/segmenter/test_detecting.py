@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.segmenter.cache import LruCache
+from services.replica.cache import LruCache
+from services.replica.metrics import RecordedMetrics
 from services.segmenter.detecting import Detector, Question
 from services.segmenter.engines import Embedding
 from services.segmenter.engines.fake import FakeEngine
-from services.segmenter.metrics import RecordedMetrics
 from services.segmenter.postprocessing import Suppression
 from services.segmenter.preprocessing import to_model_input
 from services.segmenter.settings import Settings

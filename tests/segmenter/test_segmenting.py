@@ -20,9 +20,9 @@ from services.errors import (
     TooLarge,
     Unavailable,
 )
+from services.replica.metrics import RecordedMetrics
 from services.segmenter.engines import Embedding
 from services.segmenter.engines.fake import FakeEngine
-from services.segmenter.metrics import RecordedMetrics
 from services.segmenter.segmenting import Segmenter
 from services.segmenter.settings import Settings
 

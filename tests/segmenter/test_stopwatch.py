@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.segmenter.metrics import RecordedMetrics
-from services.segmenter.stopwatch import Stopwatch
+from services.replica.metrics import RecordedMetrics
+from services.replica.stopwatch import Stopwatch
 
 
 def test_stages_are_timed_for_the_answer_and_the_metrics(metrics: RecordedMetrics) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from services.deadline import Deadline
 from services.errors import DeadlinePassed
-from services.segmenter.waiting import within
+from services.replica.waiting import within
 
 
 async def test_the_block_is_cut_off() -> None:

@@ -31,8 +31,8 @@ from services.domain import ModelInfo
 from services.planner.engines import Picture, Prompt
 from services.planner.metrics import Metrics
 from services.planner.settings import Settings
-from services.segmenter.cache import LruCache
-from services.segmenter.revision import folder_revision, hub_revision
+from services.replica.cache import LruCache
+from services.replica.revision import folder_revision, hub_revision
 
 # An answer ends with its turn, or where the model hands over to the tool. Not at the call's own
 # end: what follows it, a second call say, is a fault that the parser must see.

@@ -17,9 +17,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from services.domain import ModelInfo
+from services.replica.revision import folder_revision, hub_revision
 from services.segmenter.engines import Embedding, Pair, RawDetections
 from services.segmenter.operators import install_roi_align
-from services.segmenter.revision import folder_revision, hub_revision
 from services.segmenter.settings import SHIPPED, Settings
 
 # Marks a box that only fills up a batch; `Sam3Model` masks it out.

@@ -8,8 +8,8 @@ import pytest
 
 from services.deadline import Deadline
 from services.errors import DeadlinePassed, Overloaded, Reason, Unavailable
-from services.segmenter.batching import Batcher
-from services.segmenter.metrics import RecordedMetrics
+from services.replica.batching import Batcher
+from services.replica.metrics import RecordedMetrics
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 

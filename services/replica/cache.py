@@ -1,29 +1,51 @@
-"""Embeddings that were computed before, and those being computed right now.
+"""What was computed before, and what is being computed right now.
 
-`Segmenter` asks `LruCache` by content hash; on a miss `SingleFlight` makes sure that any number of
-requests for one image encode it once. Neither is locked: each instance is used from one thread.
+`LruCache` is asked first; on a miss `SingleFlight` makes sure that any number of requests for one
+image compute its embedding, or its plan, once. Neither is locked: each is used from one thread.
 """
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from services.segmenter.metrics import Metrics
+from services.replica.metrics import Metrics
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class LruCache(Generic[K, V]):
-    """The values used last, as many as fit into `capacity` bytes. `name` labels its metrics."""
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[V]):
+    value: V
+    nbytes: int
+    expires_at: float
 
-    def __init__(self, name: str, capacity: int, metrics: Metrics) -> None:
+
+class LruCache(Generic[K, V]):
+    """The values used last, as many as fit into `capacity` bytes, each for `ttl_s` seconds.
+
+    `name` labels its metrics; `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        metrics: Metrics,
+        *,
+        ttl_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
         self._capacity = capacity
         self._metrics = metrics
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._nbytes = 0
 
     @property
@@ -35,13 +57,16 @@ class LruCache(Generic[K, V]):
         return len(self._entries)
 
     def get(self, key: K) -> V | None:
-        """The value of `key`, now the last used; None when it is not held."""
+        """The value of `key`, now the last used; None when it is not held, or too old."""
         entry = self._entries.get(key)
+        if entry is not None and self._clock() >= entry.expires_at:
+            self._forget(key)
+            entry = None
         self._metrics.cache(self._name, hit=entry is not None)
         if entry is None:
             return None
         self._entries.move_to_end(key)
-        return entry[0]
+        return entry.value
 
     def put(self, key: K, value: V, nbytes: int) -> None:
         """Hold `value`, dropping the least used to make room; one larger than all is not held."""
@@ -49,14 +74,14 @@ class LruCache(Generic[K, V]):
         if nbytes <= self._capacity:
             while self._nbytes + nbytes > self._capacity:
                 self._forget(next(iter(self._entries)))
-            self._entries[key] = (value, nbytes)
+            self._entries[key] = _Entry(value, nbytes, self._clock() + self._ttl_s)
             self._nbytes += nbytes
         self._metrics.cache_bytes(self._name, self._nbytes)
 
     def _forget(self, key: K) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._nbytes -= entry[1]
+            self._nbytes -= entry.nbytes
 
 
 @dataclass

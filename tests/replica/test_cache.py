@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from services.segmenter.cache import LruCache, SingleFlight
-from services.segmenter.metrics import RecordedMetrics
+from services.replica.cache import LruCache, SingleFlight
+from services.replica.metrics import RecordedMetrics
 
 
 def test_the_least_used_makes_room(metrics: RecordedMetrics) -> None:
@@ -21,6 +21,18 @@ def test_the_least_used_makes_room(metrics: RecordedMetrics) -> None:
     assert metrics.gauges["cache_bytes", "image"] == 80
     assert metrics.counts["hit", "image"] == 3
     assert metrics.counts["miss", "image"] == 1
+
+
+def test_values_grow_old(metrics: RecordedMetrics) -> None:
+    now = 0.0
+    cache: LruCache[str, int] = LruCache("plan", 100, metrics, ttl_s=60, clock=lambda: now)
+    cache.put("a", 1, 40)
+    now = 59.9
+    assert cache.get("a") == 1
+    now = 60.0
+    assert cache.get("a") is None
+    assert cache.nbytes == 0
+    assert (metrics.counts["hit", "plan"], metrics.counts["miss", "plan"]) == (1, 1)
 
 
 def test_replacing_counts_once(metrics: RecordedMetrics) -> None:

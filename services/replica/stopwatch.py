@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.segmenter.metrics import Metrics
+from services.replica.metrics import Metrics
 
 
 class Stopwatch:

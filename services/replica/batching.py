@@ -1,8 +1,9 @@
 """Micro-batches: items of many requests, run together in one worker thread.
 
-The segmenter has two: images for the encoder and (image, query) pairs for the decoder. A batch is
-taken the moment the worker is free, so a lone request waits for nobody and batches form while the
-worker is busy. Who cancels, or whose deadline passes, leaves the queue at once and is never run.
+The segmenter has two, images for the encoder and (image, query) pairs for the decoder; the planner
+has one, of prompts. A batch is taken the moment the worker is free, so a lone request waits for
+nobody and batches form while the worker is busy. Who cancels, or whose deadline passes, leaves the
+queue at once and is never run.
 """
 
 import asyncio
@@ -16,8 +17,8 @@ from typing import Generic, TypeVar
 
 from services.deadline import Deadline
 from services.errors import DeadlinePassed, Overloaded, Reason, Unavailable
-from services.segmenter.metrics import Metrics
-from services.segmenter.waiting import within
+from services.replica.metrics import Metrics
+from services.replica.waiting import within
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -126,7 +127,7 @@ class Batcher(Generic[Item, Result]):
 
     def _admit(self, count: int) -> None:
         if self._closing:
-            raise Unavailable(Reason.DRAINING, "the segmenter is shutting down")
+            raise Unavailable(Reason.DRAINING, "the replica is shutting down")
         # A request larger than the whole queue is let in when nothing waits, or it never would be.
         if self._queue and self.depth + count > self._max_queued:
             self._metrics.shed(self._stage, count)

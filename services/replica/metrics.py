@@ -1,4 +1,4 @@
-"""What the segmenter counts. Stages and batchers speak to the small `Metrics` interface.
+"""What a replica counts. Stages and batchers speak to the small `Metrics` interface.
 
 Inside a replica it is `ServeMetrics`: Ray exports each name with the prefix `ray_` on the node's
 metrics port, tagged with application, deployment and replica. `RecordedMetrics` keeps the numbers
@@ -95,11 +95,12 @@ class RecordedMetrics:
 
 
 class ServeMetrics:
-    """`Metrics` through `ray.serve.metrics`; made inside a replica."""
+    """`Metrics` through `ray.serve.metrics`; made inside a replica of the gRPC `service`."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: str) -> None:
         from ray.serve.metrics import Counter, Gauge, Histogram
 
+        self._service = service
         by_stage, by_cache = ("stage",), ("cache",)
         self._stage = Histogram(
             "limelight_stage_seconds", "Time of a request in a stage.", _SECONDS, by_stage
@@ -173,7 +174,7 @@ class ServeMetrics:
         self._handled.inc(
             1,
             {
-                "grpc_service": "limelight.v1.SegmenterService",
+                "grpc_service": self._service,
                 "grpc_method": method,
                 "grpc_type": "unary",
                 "grpc_code": code,
