@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from services.replica import revision
 from services.replica.revision import folder_revision
-from services.segmenter import revision
 
 
 @pytest.fixture
