@@ -6,16 +6,14 @@ import dataclasses
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from services.cli import processes
+from services.cli import processes, ray_folder
 from services.cli.processes import MARK_VARIABLE
 from services.cli.state import Phase, StackConfig, StackFolder, StackState
 from services.cli.supervisor import Supervisor
@@ -163,9 +161,7 @@ class Stack:
         left += processes.marked(state.mark)
         own = os.getpid()
         processes.end([ref for ref in left if ref.pid != own], 0.0)
-        # Only ever a folder that the supervisor made: the state is a file anyone could edit.
-        if Path(state.ray_dir).parent == Path(tempfile.gettempdir()):
-            shutil.rmtree(state.ray_dir, ignore_errors=True)
+        ray_folder.remove(state.ray_dir)
         # Another command may have cleared it before, and a new stack may be there by now.
         current = self.folder.read()
         if current is None or current.mark == state.mark:

@@ -12,10 +12,8 @@ import dataclasses
 import json
 import os
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from typing import Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.cli import ports, processes
+from services.cli import ports, processes, ray_folder
 from services.cli.processes import MARK_VARIABLE, ProcessRef
 from services.cli.state import Phase, StackConfig, StackFolder, StackState
 
@@ -91,7 +89,7 @@ class Supervisor:
             supervisor=ProcessRef.of(os.getpid()),
             started=time.time(),
             stage=_STAGES["ray"],
-            ray_dir=tempfile.mkdtemp(prefix="limelight-"),
+            ray_dir=str(ray_folder.make()),
             versions=_versions(),
         )
 
@@ -134,7 +132,7 @@ class Supervisor:
             "grpc_port": grpc_port,
             "http_port": http_port,
             "ray_metrics_port": ray_metrics_port,
-            "ray_dir": self._state.ray_dir,
+            "ray_dir": str(ray_folder.inner(self._state.ray_dir)),
             "planner": self._config.planner,
             "segmenter": self._config.segmenter,
         }
@@ -257,7 +255,7 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        shutil.rmtree(self._state.ray_dir, ignore_errors=True)
+        ray_folder.remove(self._state.ray_dir)
         if not failed:
             self._folder.forget()
 

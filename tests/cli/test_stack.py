@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from services.cli import processes
+from services.cli import processes, ray_folder
 from services.cli.local import Engine, Profile, build_arguments
 from services.cli.main import app
 from services.cli.processes import MARK_VARIABLE, ProcessRef
@@ -58,6 +58,7 @@ def stand_in(root: Path) -> Iterator[StackState]:
         time.sleep(0.02)
     yield state
     processes.end(processes.marked(mark), 0.0)
+    ray_folder.remove(state.ray_dir)
     child.wait()
 
 
