@@ -153,7 +153,6 @@ def batch(
         Path,
         typer.Option("--out", metavar="RESULTS.jsonl", dir_okay=False, help="Where results go."),
     ],
-    state_dir: options.StateDir = ...,  # type: ignore[assignment]
     concurrency: Annotated[
         int, typer.Option(min=1, max=256, metavar="N", help="Requests under way at a time.")
     ] = 8,
@@ -167,6 +166,7 @@ def batch(
     timeout: options.Timeout = 300.0,
     address: options.Address = None,
     name: options.Name = "default",
+    state_dir: options.StateDir = None,
 ) -> None:
     """Segment many pictures: one JSON line a request, one JSON line a result.
 

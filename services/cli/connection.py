@@ -4,14 +4,19 @@ from pathlib import Path
 
 from services.cli.console import Exit, fail
 from services.cli.stack import Stack
-from services.cli.state import Phase
+from services.cli.state import Phase, default_root
 
 
-def resolve(address: str | None, state_dir: Path, name: str) -> str:
+def local_stack(state_dir: Path | None, name: str) -> Stack:
+    """The local stack of that name, whether it runs or not."""
+    return Stack(state_dir or default_root(), name)
+
+
+def resolve(address: str | None, state_dir: Path | None, name: str) -> str:
     """`address`, or that of the local stack; ends the command if there is none."""
     if address is not None:
         return address
-    state = Stack(state_dir, name).running()
+    state = local_stack(state_dir, name).running()
     if state is None:
         which = "" if name == "default" else f" named {name!r}"
         fail(

@@ -12,6 +12,7 @@ from rich.text import Text
 from limelight import Client, LimelightError, Render
 from limelight.tasks import RenderKind
 from services.cli import options
+from services.cli.connection import local_stack
 from services.cli.console import fail_call, out
 from services.cli.local import Profile, build_arguments, fail_start, progress
 from services.cli.stack import Stack, StartFailed
@@ -101,12 +102,12 @@ SHOWPIECES = (
 
 
 def demo(
-    state_dir: options.StateDir,
     folder: Annotated[
         Path, typer.Option("--out", help="Where the pictures go.", file_okay=False)
     ] = Path("out/demo"),
     address: options.Address = None,
     name: options.Name = "default",
+    state_dir: options.StateDir = None,
 ) -> None:
     """Draw a few pictures, ask for things in them, and show what was found.
 
@@ -114,7 +115,10 @@ def demo(
     spotlight and cut-out.
     """
     console = out()
-    with _Connection(address, Stack(state_dir, name), console) as where, Client(where) as client:
+    with (
+        _Connection(address, local_stack(state_dir, name), console) as where,
+        Client(where) as client,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         for piece in SHOWPIECES:
             _present(client, where, piece, folder, console)

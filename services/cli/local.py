@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli import options, processes
+from services.cli.connection import local_stack
 from services.cli.console import Exit, err, fail, out
 from services.cli.health import check
 from services.cli.stack import OnChange, Stack, StartFailed
@@ -55,7 +56,6 @@ _MODELS = {
 
 
 def up(
-    state_dir: options.StateDir,
     profile: Annotated[
         Profile,
         typer.Option(help="tiny: the checkpoints that ship with Limelight. full: the real ones."),
@@ -87,6 +87,7 @@ def up(
         bool, typer.Option("--foreground", help="Stay, and end the stack with Ctrl-C.")
     ] = False,
     name: options.Name = "default",
+    state_dir: options.StateDir = None,
 ) -> None:
     """Start the local stack: Ray Serve with planner and segmenter, and the gateway.
 
@@ -100,7 +101,7 @@ def up(
         port=port,
         metrics_port=metrics_port,
     )
-    stack, console = Stack(state_dir, name), err()
+    stack, console = local_stack(state_dir, name), err()
     if foreground:
         _stay(stack, config, console)
         return
@@ -149,22 +150,22 @@ def _checkpoint(model: str) -> str:
 
 
 def down(
-    state_dir: options.StateDir,
     name: options.Name = "default",
+    state_dir: options.StateDir = None,
 ) -> None:
     """End the local stack, if one runs."""
     console = err()
-    stack = Stack(state_dir, name)
+    stack = local_stack(state_dir, name)
     with console.status("stopping") if console.is_terminal else contextlib.nullcontext():
         stopped = stack.stop()
     console.print("stopped" if stopped else "nothing was running")
 
 
 def status(
-    state_dir: options.StateDir,
     as_json: options.AsJson = False,
     address: options.Address = None,
     name: options.Name = "default",
+    state_dir: options.StateDir = None,
 ) -> None:
     """Show what runs, where, and whether it is healthy.
 
@@ -173,7 +174,7 @@ def status(
     if address is not None:
         _show_remote(address, as_json)
         return
-    state = Stack(state_dir, name).running()
+    state = local_stack(state_dir, name).running()
     if state is None:
         if as_json:
             typer.echo(json.dumps({"name": name, "phase": "stopped", "services": []}))

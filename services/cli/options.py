@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from services.cli.state import default_root
-
 Address = Annotated[
     str | None,
     typer.Option(
@@ -21,14 +19,12 @@ Name = Annotated[
     typer.Option("--name", metavar="NAME", help="Which local stack, where there are several."),
 ]
 StateDir = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--state-dir",
         envvar="LIMELIGHT_STATE_DIR",
         metavar="DIR",
-        default_factory=default_root,
-        show_default="per user",
-        help="Where local stacks are written down.",
+        help="Where local stacks are written down. Default: per user.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -48,7 +48,6 @@ def segment(
         str | None,
         typer.Argument(metavar="[INSTRUCTION]", help="What you want, in plain words."),
     ] = None,
-    state_dir: options.StateDir = ...,  # type: ignore[assignment]
     phrase: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,6 +105,7 @@ def segment(
     timeout: options.Timeout = 120.0,
     address: options.Address = None,
     name: options.Name = "default",
+    state_dir: options.StateDir = None,
 ) -> None:
     """Segment one picture: say what you want, get exact masks."""
     queries = queries_of(phrase or [], box or [])
