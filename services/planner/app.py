@@ -7,6 +7,7 @@ fields of `Settings`, as are the variables `LIMELIGHT_PLANNER_*`.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from ray import serve
@@ -27,11 +28,14 @@ class PlannerReplica:
         from services.planner.metrics import ServeMetrics
         from services.planner.service import PlannerService
 
+        self._closing = AsyncExitStack()  # first: Serve calls `__del__` also when a load fails
         self._metrics = ServeMetrics()
-        self._refreshing = asyncio.create_task(self._metrics.refresh())
         engine = create(settings, self._metrics)
         await asyncio.to_thread(engine.load)
         self._service = PlannerService(settings, engine, self._metrics)
+        refreshing = asyncio.create_task(self._metrics.refresh())
+        self._closing.callback(refreshing.cancel)
+        self._closing.push_async_callback(self._service.close)
 
     @ingress(planner_pb2.MakePlanResponse)
     async def MakePlan(  # noqa: N802
@@ -62,8 +66,7 @@ class PlannerReplica:
 
     async def __del__(self) -> None:
         """Called by Serve once no request is under way."""
-        self._refreshing.cancel()
-        await self._service.close()
+        await self._closing.aclose()
 
 
 def build(args: Mapping[str, Any] | None = None) -> serve.Application:

@@ -6,6 +6,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from ray import serve
@@ -30,11 +31,14 @@ class SegmenterReplica:
         from services.segmenter.engines import create
         from services.segmenter.segmenting import Segmenter
 
+        self._closing = AsyncExitStack()  # first: Serve calls `__del__` also when a load fails
         engine = create(settings)
         await asyncio.to_thread(engine.load)
         self._metrics = ServeMetrics("limelight.v1.SegmenterService")
-        self._refreshing = asyncio.create_task(self._metrics.refresh())
         self._segmenter = Segmenter(settings, engine, self._metrics)
+        refreshing = asyncio.create_task(self._metrics.refresh())
+        self._closing.callback(refreshing.cancel)
+        self._closing.push_async_callback(self._segmenter.close)
 
     @ingress(segmenter_pb2.SegmentConceptsResponse)
     async def SegmentConcepts(  # noqa: N802
@@ -60,8 +64,7 @@ class SegmenterReplica:
 
     async def __del__(self) -> None:
         """Called by Serve once no request is under way."""
-        await self._segmenter.close()
-        self._refreshing.cancel()
+        await self._closing.aclose()
 
 
 def build(args: Mapping[str, Any] | None = None) -> Application:
