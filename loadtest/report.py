@@ -140,7 +140,11 @@ class Report:
             "What bounds it: CPU milliseconds a request, by process",
             ("", *(load.name for load in loads)),
             tuple(rows),
-            (f"the plain loop takes {loop_ms:.1f} ms of CPU a picture on one core",),
+            (
+                f"the plain loop takes {loop_ms:.1f} ms of CPU a picture, and one core; the "
+                "service may use them all",
+                *(_bound(load, self.cores) for load in loads if load.callers == 16),
+            ),
         )
 
     def _stages(self) -> Section:
@@ -274,6 +278,12 @@ def _goal(what: str, value: float, goal: float, *, at_least: bool) -> str:
     met = value >= goal if at_least else value <= goal
     bound = "at least" if at_least else "at most"
     return f"{what}: {value:.2f}, goal {bound} {goal}: {'met' if met else 'not met'}"
+
+
+def _bound(load: LoadFigures, cores: int) -> str:
+    role, most = max(load.cpu_ms.items(), key=lambda item: item[1])
+    share = most / sum(load.cpu_ms.values())
+    return f"{load.name} keep {load.cores:.1f} of {cores} cores busy, {share:.0%} of that in the {role}"
 
 
 def _errors(load: LoadFigures) -> str:

@@ -70,6 +70,7 @@ def test_goals_are_said_to_be_met_or_not(report: Report) -> None:
     assert "16 phrases together: 0.25, goal at most 0.6: met" in text
     assert "for 1 of 2 pictures" in text
     assert "OVERLOADED" in text
+    assert "16 callers keep 1.9 of 2 cores busy, 92% of that in the segmenter replica" in text
 
 
 def test_a_busy_machine_is_said(report: Report) -> None:
