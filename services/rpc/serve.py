@@ -2,7 +2,7 @@
 
 Serve answers an exception with INTERNAL and a traceback, and `set_code` followed by a raise loses
 the trailing metadata; only `set_code`, `set_trailing_metadata` and a *returned* empty message keep
-all three (see FACTS of Ray Serve 2.60). So that is what `ingress` does.
+all three (tried with Ray Serve 2.60). So that is what `ingress` does.
 """
 
 import functools
