@@ -283,7 +283,8 @@ def _goal(what: str, value: float, goal: float, *, at_least: bool) -> str:
 def _bound(load: LoadFigures, cores: int) -> str:
     role, most = max(load.cpu_ms.items(), key=lambda item: item[1])
     share = most / sum(load.cpu_ms.values())
-    return f"{load.name} keep {load.cores:.1f} of {cores} cores busy, {share:.0%} of that in the {role}"
+    busy = f"{load.cores:.1f} of {cores} cores"
+    return f"{load.name} keep {busy} busy, {share:.0%} of that in the {role}"
 
 
 def _errors(load: LoadFigures) -> str:
