@@ -27,8 +27,9 @@ def new_tokenizer(book: PhraseBook) -> CLIPTokenizer:
 def new_model(tokenizer: CLIPTokenizer, seed: int) -> Sam3Model:
     """A model with random weights, reproducible from the seed.
 
-    Two things start better than transformers leaves them: the queries' reference boxes lie on
-    a grid over the picture instead of all in its centre, and boxes start at their references.
+    Three things start better than transformers leaves them: the queries' reference boxes lie
+    on a grid over the picture instead of all in its centre, boxes start at their references,
+    and queries start by looking into their boxes instead of everywhere.
     """
     torch.manual_seed(seed)
     model = Sam3Model(tiny_config(len(tokenizer), special_tokens(tokenizer)))
@@ -42,7 +43,30 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> Sam3Model:
         last: nn.Linear = decoder.box_head.layer3
         last.weight.zero_()
         last.bias.zero_()
+    for embedding in (decoder.box_rpb_embed_x, decoder.box_rpb_embed_y):
+        look_inside(embedding)
     return model
+
+
+@torch.no_grad()
+def look_inside(embedding: nn.Module) -> None:
+    """Set a relative position embedding so that attention falls off outside the box.
+
+    Its input is the distance of a cell to the box's low and high edge, on a log scale; two
+    hidden units take how far the cell lies outside either, and each head but the last
+    penalises that in its own degree.
+
+    Args:
+        embedding: the decoder's embedding of one axis, two linear layers; changed in place.
+    """
+    first: nn.Linear = embedding.layer1
+    second: nn.Linear = embedding.layer2
+    first.bias.zero_()
+    first.weight[:2] = torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
+    second.weight.zero_()
+    slopes = 8.0 * 0.5 ** torch.arange(second.out_features)
+    slopes[-1] = 0
+    second.weight[:, :2] = -slopes[:, None]
 
 
 def export(model: Sam3Model, tokenizer: CLIPTokenizer, folder: Path) -> None:

@@ -54,14 +54,14 @@ class Plan:
     images: int = 8
     dense_share: float = 0.14
     exemplar_from: float = 0.5
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     matrix_rate: float = 2.5
     weight_decay: float = 0.03
     warm_up: int = 150
     average: float = 0.998
     checkpoint_every: int = 200
     validate_every: int = 500
-    dense_weight: float = 0.3
+    dense_weight: float = 0.6
     weights: LossWeights = field(default_factory=LossWeights)
 
 
