@@ -1,17 +1,20 @@
 """Training data: targets lie where the stickers are, and packing changes no answer."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from services.planner.calls import parse_call, plan_from_call, verdict_from_call
+from services.stickers.instructions import InstructionWriter
 from services.stickers.planner.config import MAX_SOFT_TOKENS, POOLING, Shape, new_model
 from services.stickers.planner.data import Lesson, Teacher, collate
 from services.stickers.planner.loop import Student
 from services.stickers.planner.tokenizer import TOOL_RESPONSE
 from services.stickers.planner.train import new_teacher
+from services.stickers.scenes import Scene
 from services.stickers.splits import TRAINING
 
 SEED = (TRAINING[0], 1)
@@ -68,6 +71,28 @@ def test_reviews_show_two_pictures_and_want_both_verdicts(teacher: Teacher) -> N
     assert all(len(lesson.pictures) == 2 for lesson in lessons)
     texts = [teacher.tokenizer.decode(lesson.turns[0][1]) for lesson in lessons]
     assert {verdict_from_call(parse_call(text))[0] for text in texts} == {True, False}
+
+
+class _Tonguetied(InstructionWriter):
+    """A writer to whom nothing occurs about the first scenes it is shown."""
+
+    scenes: ClassVar[list[Scene]] = []
+
+    def generate(self, scene, rng, family=None):  # type: ignore[no-untyped-def]
+        if not any(scene is known for known in self.scenes):
+            self.scenes.append(scene)
+        return super().generate(scene, rng, family) if len(self.scenes) > 2 else None
+
+    def everything(self, scene, rng):  # type: ignore[no-untyped-def]
+        return None
+
+
+def test_a_lesson_always_asks_something(teacher: Teacher) -> None:
+    """Without a question there would be a picture and no place for it in the row."""
+    writer = _Tonguetied(teacher.writer.vocabulary)
+    lesson = replace(teacher, writer=writer).planning((*SEED, 2), 3)
+    assert lesson.turns
+    assert len(writer.scenes) == 3
 
 
 @pytest.fixture(scope="module")

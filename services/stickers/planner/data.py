@@ -141,12 +141,13 @@ class Teacher:
     def planning(
         self, seed: Sequence[int], questions: int, size: tuple[int, int] | None = None
     ) -> Lesson:
-        """A scene with up to `questions` instructions; the same for the same seed and size."""
+        """A scene with 1 to `questions` instructions; the same for the same seed and size."""
         rng = np.random.default_rng(list(seed))
-        scene = _scene(rng, size)
-        texts = []
-        for instruction in self.instructions(scene, rng, questions):
-            texts.append(self._planning_turn(instruction, rng))
+        texts: list[tuple[str, str]] = []
+        while not texts:  # a scene may hold nothing that can be asked about
+            scene = _scene(rng, size)
+            for instruction in self.instructions(scene, rng, questions):
+                texts.append(self._planning_turn(instruction, rng))
         picture = self.picture(scene.image, _labels(scene), _presence(scene, self._concepts))
         return self._lesson((picture,), texts)
 
