@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 MARK_VARIABLE = "LIMELIGHT_STACK_MARK"
 # Start times are rounded to clock ticks, differently by different readers.

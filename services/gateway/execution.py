@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.codecs.masks import centroid, intersection_areas
+from services.codecs.masks import centroid, intersection_areas, rle_iou
 from services.domain import (
     ConceptQuery,
     Instance,
@@ -31,19 +31,10 @@ EXCLUDED_COVER = 0.5
 def found(plan: Plan, image: SegmentedImage) -> list[Instance]:
     """Every candidate of `include`, best score first, ids from 1; the same thing only once."""
     drafts = _instances(plan.include, image, first=0)
-    drafts.sort(key=lambda item: -item.score)
     kept: list[Instance] = []
-    if drafts:
-        masks = [item.mask for item in drafts]
-        areas = np.array([item.area for item in drafts], dtype=np.float64)
-        inter = intersection_areas(masks, masks)
-        iou = inter / np.maximum(areas[:, None] + areas[None, :] - inter, 1)
-        keep: list[int] = []
-        for i, item in enumerate(drafts):
-            other_query = [j for j in keep if drafts[j].provenance.query != item.provenance.query]
-            if not (iou[i, other_query] > SAME_IOU).any():
-                keep.append(i)
-        kept = [drafts[i] for i in keep]
+    for item in sorted(drafts, key=lambda item: -item.score):
+        if not any(_same(item, better) for better in kept):
+            kept.append(item)
     return [replace(item, id=number) for number, item in enumerate(kept, start=1)]
 
 
@@ -67,6 +58,18 @@ def selected(
     ranked = sorted(candidates, key=lambda item: (key(item), -item.score, item.id))
     first = selection.rank - 1
     return ranked[first : first + selection.count]
+
+
+def _same(a: Instance, b: Instance) -> bool:
+    """Whether two queries found the same thing. Within one, the segmenter has seen to it."""
+    if a.provenance.query == b.provenance.query:
+        return False
+    # No two masks share more than their boxes do: most pairs need no look at their run lengths.
+    width = min(a.box.x1, b.box.x1) - max(a.box.x0, b.box.x0)
+    height = min(a.box.y1, b.box.y1) - max(a.box.y0, b.box.y0)
+    if width <= 0 or height <= 0 or width * height <= SAME_IOU * max(a.area, b.area):
+        return False
+    return rle_iou(a.mask, b.mask) > SAME_IOU
 
 
 def _order(by: SelectBy, width: int, height: int) -> Callable[[Instance], float]:

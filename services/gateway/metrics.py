@@ -69,12 +69,19 @@ class Metrics:
 
 
 class StageClock:
-    """Times the stages of one request: for its answer (`timings_ms`) and for Prometheus."""
+    """Times the stages of one request: for its answer (`timings_ms`) and, once, for Prometheus."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._begin = time.perf_counter()
         self.timings_ms: dict[str, float] = {}
+
+    def __enter__(self) -> "StageClock":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for name, milliseconds in self.timings_ms.items():
+            self._metrics.stage_seconds.labels(name).observe(milliseconds / 1000)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -83,9 +90,8 @@ class StageClock:
         try:
             yield
         finally:
-            seconds = time.perf_counter() - begin
-            self._metrics.stage_seconds.labels(name).observe(seconds)
-            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + seconds * 1000
+            spent = (time.perf_counter() - begin) * 1000
+            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + spent
 
     def total(self) -> dict[str, float]:
         """Every stage so far, and `total`, in milliseconds."""

@@ -65,7 +65,13 @@ class Pipeline:
 
     async def run(self, task: Task, call: CallContext) -> AsyncIterator[Event]:
         """Yield the events of one request; the last is its `Answer`. Raises `ServiceError`."""
-        clock = StageClock(self._metrics)
+        with StageClock(self._metrics) as clock:
+            async for event in self._stages(task, call, clock):
+                yield event
+
+    async def _stages(
+        self, task: Task, call: CallContext, clock: StageClock
+    ) -> AsyncIterator[Event]:
         models: list[ModelInfo] = []
 
         plan = await self._plan(task, call, clock, models)
@@ -73,8 +79,7 @@ class Pipeline:
 
         image = await self._segment(task, plan, call, clock, models)
         with clock.stage("select"):
-            candidates = await self._off_loop(execution.found, plan, image)
-            gone = await self._off_loop(execution.excluded, plan, image, candidates)
+            candidates, gone = await self._off_loop(_candidates, plan, image)
         queries = _outcomes(plan, image)
         yield CandidatesFound(tuple(candidates), queries)
 
@@ -86,9 +91,7 @@ class Pipeline:
             kept = _judged(kept, verdicts)
 
         with clock.stage("select"):
-            chosen = await self._off_loop(
-                execution.selected, plan.select, kept, image.width, image.height
-            )
+            chosen = execution.selected(plan.select, kept, image.width, image.height)
         instances = tuple(chosen[: task.max_instances])
         renderings: tuple[Rendering, ...] = ()
         if task.renders:
@@ -173,6 +176,12 @@ class Pipeline:
 
     async def _off_loop(self, function: Callable[..., R], *args: object) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+
+def _candidates(plan: Plan, image: SegmentedImage) -> tuple[list[Instance], set[int]]:
+    """Every candidate, and the ids of those that are excluded."""
+    candidates = execution.found(plan, image)
+    return candidates, execution.excluded(plan, image, candidates)
 
 
 def _judged(kept: Sequence[Instance], verdicts: dict[int, Verdict]) -> list[Instance]:
