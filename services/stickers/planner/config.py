@@ -7,6 +7,7 @@ soft tokens, the smallest number that Gemma 4's image processor admits.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,9 +97,21 @@ def model_config(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> Gemma4Conf
 
 
 def new_model(
-    shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int
+    shape: Shape,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    alike: Sequence[Sequence[str]] = (),
 ) -> Gemma4ForConditionalGeneration:
-    """An untrained model, the same for the same seed."""
+    """An untrained model, the same for the same seed.
+
+    Args:
+        shape: its widths and depths.
+        tokenizer: whose ids it reads.
+        seed: of the random weights.
+        alike: groups of words whose pieces start from nearly one embedding. Answers repeat words
+            of the question in another form ("the dogs" becomes "dog"), and the output layer is
+            tied to the embeddings: so looking at the word is nearly saying it.
+    """
     torch.manual_seed(seed)
     model = Gemma4ForConditionalGeneration(model_config(shape, tokenizer))
     embedder = model.model.vision_tower.patch_embedder
@@ -106,6 +119,8 @@ def new_model(
         # Stock weights start all positions at one, against which the pixels would not be seen.
         embedder.position_embedding_table.normal_(0.0, 0.1)
         embedder.input_proj.weight.normal_(0.0, 1.0 / math.sqrt(embedder.input_proj.in_features))
+    with torch.no_grad():
+        liken(model.get_input_embeddings().weight, tokenizer, alike)
     model.generation_config = GenerationConfig(
         do_sample=False,
         max_new_tokens=96,
@@ -116,6 +131,24 @@ def new_model(
         ],
     )
     return model
+
+
+def liken(
+    embeddings: torch.Tensor, tokenizer: PreTrainedTokenizerBase, alike: Sequence[Sequence[str]]
+) -> None:
+    """Move the pieces of each group near the first word's, in place; split words stay as they are.
+
+    Args:
+        embeddings: float ``[pieces, width]``.
+        tokenizer: whose ids index them.
+        alike: groups of words, with and without a space before them.
+    """
+    for words in alike:
+        pieces = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
+        anchor, *others = (ids[0] if len(ids) == 1 else None for ids in pieces)
+        for other in others:
+            if anchor is not None and other not in (None, anchor):
+                embeddings[other] = 0.8 * embeddings[anchor] + 0.6 * embeddings[other]
 
 
 def new_image_processor() -> Gemma4ImageProcessorPil:

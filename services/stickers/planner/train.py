@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from services.domain import SelectBy
 from services.planner.calls import Call, call_from_plan, format_call
 from services.planner.prompt import plan_messages, review_messages
 from services.stickers.instructions import Family, InstructionWriter
@@ -56,9 +57,9 @@ def main() -> None:
         rate=arguments.rate,
     )
     teacher = new_teacher()
-    student = Student(
-        new_model(_SHAPE, teacher.tokenizer, seed=0), len(teacher.writer.vocabulary.concepts)
-    )
+    vocabulary = teacher.writer.vocabulary
+    model = new_model(_SHAPE, teacher.tokenizer, seed=0, alike=word_forms(vocabulary))
+    student = Student(model, len(vocabulary.concepts))
     trainer = Trainer(student, teacher, recipe, arguments.run)
     examiner = Examiner(teacher, Oracle(teacher.writer.phrases))
     seeds = VALIDATION[: arguments.evaluate_scenes]
@@ -110,6 +111,17 @@ def export(trainer: Trainer, out: Path) -> None:
         student.model.save_pretrained(out)
     teacher.tokenizer.save_pretrained(out)
     teacher.image_processor.save_pretrained(out)
+
+
+def word_forms(vocabulary: Vocabulary) -> list[tuple[str, ...]]:
+    """The forms in which each word of an answer comes in a question: spaced, and in the plural."""
+    forms: dict[str, tuple[str, ...]] = {}
+    for concept in vocabulary.concepts:
+        for word, plural in zip(concept.name.split(), concept.plural.split(), strict=True):
+            forms[word] = (word, f" {word}", plural, f" {plural}")
+    for by in SelectBy:
+        forms[by.value] = (by.value, f" {by.value}")
+    return list(forms.values())
 
 
 def new_teacher() -> Teacher:
