@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from services.stickers.segmenter.data import MAX_INSTANCES, Pairs
-from services.stickers.segmenter.detection import Detections
+from services.stickers.segmenter.detection import Detections, centre_code
 from services.stickers.segmenter.losses import (
     LossWeights,
+    centre_loss,
     detection_losses,
     generalised_iou,
     match,
@@ -53,6 +54,7 @@ def perfect(pairs: Pairs, queries: tuple[int, int], layers: int = 2) -> Detectio
         presence=torch.tensor([[10.0, -10.0]]).repeat(layers, 1),
         masks=masks,
         semantic=(pairs.semantic - 0.5) * 24,
+        pixels=torch.zeros(2, 1, GRID, GRID),
     )
 
 
@@ -111,3 +113,24 @@ def test_a_batch_without_any_sticker_still_has_a_loss():
     parts = detection_losses(perfect(pairs, (0, 1)), pairs)
     assert parts["box"].item() == 0.0
     assert torch.isfinite(total(parts, LossWeights()))
+
+
+def test_pixels_must_tell_where_their_own_stickers_centre_is():
+    pairs = two_stickers()
+    left, right = centre_code(BOXES[:, :2])
+    codes = torch.zeros(2, 12, GRID, GRID)
+    codes[0, :, 0:4, 1:3] = left[:, None, None]
+    codes[0, :, 4:8, 4:8] = right[:, None, None]
+    assert centre_loss(codes, pairs)["centre"].item() == pytest.approx(0.0, abs=1e-6)
+    # The same code for both, or the pixels outside them: only the first is an error.
+    codes[0, :, 4:8, 4:8] = left[:, None, None]
+    assert centre_loss(codes, pairs)["centre"] > 0.2
+    codes[0, :, 4:8, 4:8] = right[:, None, None]
+    codes[1] = 5.0
+    assert centre_loss(codes, pairs)["centre"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_centres_apart_have_codes_apart():
+    codes = centre_code(torch.tensor([[0.2, 0.5], [0.3, 0.5], [0.8, 0.5]]))
+    near, far = codes[0] @ codes[1], codes[0] @ codes[2]
+    assert codes[0] @ codes[0] > near > far

@@ -5,6 +5,7 @@ parts are called here in the same order; a test holds the last layer against the
 forward.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ class Detections:
         presence: logits, ``[l, n]``.
         masks: logits, ``[l, n, q, m, m]``.
         semantic: logits, ``[n, m, m]``.
+        pixels: what the queries' masks are dotted with, ``[n, c, m, m]``.
     """
 
     logits: Tensor
@@ -35,6 +37,7 @@ class Detections:
     presence: Tensor
     masks: Tensor
     semantic: Tensor
+    pixels: Tensor
 
 
 def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> Detections:
@@ -81,6 +84,11 @@ def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> D
         decoder_hidden_states=queries, text_features=encoded.text_features, text_mask=prompt_mask
     ).squeeze(-1)
     layers, count, per_layer, width = queries.shape
+    # The mask decoder keeps its pixel embeddings to itself.
+    pixels: list[Tensor] = []
+    hook = model.mask_decoder.instance_projection.register_forward_hook(
+        lambda _module, _inputs, output: pixels.append(output)
+    )
     # The mask decoder sees the queries of all layers at once: its pixel part is the dear one.
     masks = model.mask_decoder(
         decoder_queries=queries.transpose(0, 1).reshape(count, layers * per_layer, width),
@@ -89,6 +97,7 @@ def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> D
         prompt_features=prompt,
         prompt_mask=prompt_mask,
     )
+    hook.remove()
     grid = masks.pred_masks.shape[-2:]
     return Detections(
         logits=logits,
@@ -96,6 +105,7 @@ def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> D
         presence=decoded.presence_logits.squeeze(-1),
         masks=masks.pred_masks.view(count, layers, per_layer, *grid).transpose(0, 1),
         semantic=masks.semantic_seg.squeeze(1),
+        pixels=pixels[0],
     )
 
 
@@ -105,16 +115,33 @@ def corners(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-class DenseHeads(nn.Module):
-    """Throw-away heads on the fusion level of the neck, trained with the model, not exported.
+# Half a turn over the picture tells left from right, two turns tell neighbours apart.
+CENTRE_FREQUENCIES = (0.5, 1.0, 2.0)
 
-    They say of each token which concept it shows and where that sticker's box lies.
+
+def centre_code(centres: Tensor) -> Tensor:
+    """Sines and cosines of centres x y in 0 to 1, ``[..., 2]`` → ``[..., 12]``.
+
+    A dot product with such a code peaks at one place, which is all that a query's mask can be.
+    """
+    turns = torch.tensor(CENTRE_FREQUENCIES, device=centres.device) * 2 * math.pi
+    angles = (centres.unsqueeze(-1) * turns).flatten(-2)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class DenseHeads(nn.Module):
+    """Throw-away heads, trained with the model, not exported.
+
+    On the fusion level of the neck they say of each token which concept it shows and where
+    that sticker's box lies. `centre` reads the code of a sticker's centre from the pixel
+    embeddings: stickers of one concept must differ there, or no query can mask one of them.
     """
 
     def __init__(self, width: int, concepts: int) -> None:
         super().__init__()
         self.classes = nn.Linear(width, concepts + 1)
         self.box = nn.Sequential(nn.Linear(width, 96), nn.GELU(), nn.Linear(96, 4))
+        self.centre = nn.Linear(width, 4 * len(CENTRE_FREQUENCIES), bias=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Token logits and boxes.

@@ -22,6 +22,7 @@ from services.stickers.segmenter.data import Batch, BatchMaker
 from services.stickers.segmenter.detection import DenseHeads, detect, name_attention
 from services.stickers.segmenter.losses import (
     LossWeights,
+    centre_loss,
     dense_losses,
     detection_losses,
     total,
@@ -204,9 +205,12 @@ class Trainer:
             fusion_level = encoder.neck.fpn_layers[-2](spatial)
             return self._dense(fusion_level, batch)
         vision = encoder(batch.pixels)
+        detections = detect(self.model, vision, batch.pairs)
+        codes = self._heads.centre(detections.pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return {
             **self._dense(vision.fpn_hidden_states[-2], batch),
-            **detection_losses(detect(self.model, vision, batch.pairs), batch.pairs),
+            **detection_losses(detections, batch.pairs),
+            **centre_loss(codes, batch.pairs),
         }
 
     def _dense(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:

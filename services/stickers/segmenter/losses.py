@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from services.stickers.segmenter.data import Batch, Pairs
-from services.stickers.segmenter.detection import Detections, corners
+from services.stickers.segmenter.detection import Detections, centre_code, corners
+
+_INSIDE = 0.5  # share of a cell from which it belongs to the sticker
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class LossWeights:
     semantic: float = 1.5
     dense_class: float = 1.0
     dense_attention: float = 0.5
-    dense_box: float = 2.0
+    dense_box: float = 1.5
+    centre: float = 1.0
 
 
 def dense_losses(
@@ -49,7 +52,8 @@ def dense_losses(
     weight[-1] = 0.3
     targets = batch.coverage * weight
     covered = (batch.coverage[..., :-1].sum(-1) > 0.4).float()
-    distance = (boxes - batch.token_boxes).abs().sum(-1)
+    distance = 4 * (boxes - batch.token_boxes).abs().sum(-1)
+    distance = distance + 1 - generalised_iou(corners(boxes), corners(batch.token_boxes))
     shown = batch.coverage[..., :-1]
     missed = -(shown * functional.logsigmoid(attention)).sum((1, 2, 3, 4)) / shown.sum()
     strayed = -((1 - shown) * functional.logsigmoid(-attention)).mean((1, 2, 3, 4))
@@ -58,6 +62,21 @@ def dense_losses(
         "dense_box": (distance * covered).sum() / covered.sum().clamp(min=1),
         "dense_attention": missed.mean() + 3 * strayed.mean(),
     }
+
+
+def centre_loss(codes: Tensor, pairs: Pairs) -> Mapping[str, Tensor]:
+    """How far the pixels of wanted stickers are from the code of their sticker's centre.
+
+    Args:
+        codes: read from the pixel embeddings, ``[n, 12, m, m]``.
+        pairs: the truth.
+    """
+    coverage, owner = pairs.target_masks.max(1)
+    truth = centre_code(pairs.target_boxes[..., :2])
+    rows = torch.arange(len(owner))[:, None, None].expand_as(owner)
+    error = (codes.permute(0, 2, 3, 1) - truth[rows, owner]).square().mean(-1)
+    inside = (coverage > _INSIDE).float()
+    return {"centre": (error * inside).sum() / inside.sum().clamp(min=1)}
 
 
 def detection_losses(detections: Detections, pairs: Pairs) -> Mapping[str, Tensor]:
