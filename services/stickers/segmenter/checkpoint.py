@@ -44,12 +44,12 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> Sam3Model:
         last.weight.zero_()
         last.bias.zero_()
     for embedding in (decoder.box_rpb_embed_x, decoder.box_rpb_embed_y):
-        look_inside(embedding)
+        look_inside(embedding.layer1, embedding.layer2)
     return model
 
 
 @torch.no_grad()
-def look_inside(embedding: nn.Module) -> None:
+def look_inside(first: nn.Linear, second: nn.Linear) -> None:
     """Set a relative position embedding so that attention falls off outside the box.
 
     Its input is the distance of a cell to the box's low and high edge, on a log scale; two
@@ -57,10 +57,8 @@ def look_inside(embedding: nn.Module) -> None:
     penalises that in its own degree.
 
     Args:
-        embedding: the decoder's embedding of one axis, two linear layers; changed in place.
+        first, second: the layers of the decoder's embedding of one axis; changed in place.
     """
-    first: nn.Linear = embedding.layer1
-    second: nn.Linear = embedding.layer2
     first.bias.zero_()
     first.weight[:2] = torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
     second.weight.zero_()
