@@ -41,3 +41,10 @@ def test_queries_start_spread_out_and_look_into_their_boxes(model: Sam3Model):
     assert (bias[:-1, 1:5, 1:5] > -0.01).all()
     assert (bias[:-1, 12:, 12:] < -1).all()
     assert (bias[-1] == 0).all(), "one head looks everywhere"
+
+
+def test_tokens_start_knowing_where_they_are(model: Sam3Model):
+    position = model.vision_encoder.backbone.embeddings.position_embeddings[0].detach()
+    closeness = torch.cdist(position[:1], position)[0].view(20, 20)
+    assert closeness[0, 1] < closeness[0, 4] < closeness[0, 8]
+    assert closeness[1, 0] < closeness[4, 0] < closeness[8, 0]

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTokenizer, Sam3Model
 
 from services.stickers.phrases import PhraseBook
 from services.stickers.segmenter.config import MAX_TEXT_TOKENS, tiny_config
+from services.stickers.segmenter.detection import centre_code
 from services.stickers.segmenter.sampling import UNKNOWN
 from services.stickers.segmenter.tokenizer import special_tokens, train_tokenizer
 
 _VOCABULARY_SIZE = 1024
+_POSITION_STRENGTH = 3.0  # patches have a standard deviation of 1.5 once they are trained
 
 
 def new_tokenizer(book: PhraseBook) -> CLIPTokenizer:
@@ -27,9 +29,10 @@ def new_tokenizer(book: PhraseBook) -> CLIPTokenizer:
 def new_model(tokenizer: CLIPTokenizer, seed: int) -> Sam3Model:
     """A model with random weights, reproducible from the seed.
 
-    Three things start better than transformers leaves them: the queries' reference boxes lie
+    Four things start better than transformers leaves them: the queries' reference boxes lie
     on a grid over the picture instead of all in its centre, boxes start at their references,
-    and queries start by looking into their boxes instead of everywhere.
+    queries start by looking into their boxes instead of everywhere, and tokens know where they
+    are (a small random position embedding drowns in the patches, and rotary ones are relative).
     """
     torch.manual_seed(seed)
     model = Sam3Model(tiny_config(len(tokenizer), special_tokens(tokenizer)))
@@ -43,9 +46,22 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> Sam3Model:
         last: nn.Linear = decoder.box_head.layer3
         last.weight.zero_()
         last.bias.zero_()
+        position = model.vision_encoder.backbone.embeddings.position_embeddings
+        position.copy_(_positions(*position.shape[1:])[None])
     for embedding in (decoder.box_rpb_embed_x, decoder.box_rpb_embed_y):
         look_inside(embedding.layer1, embedding.layer2)
     return model
+
+
+def _positions(tokens: int, width: int) -> Tensor:
+    """Codes of the tokens' places, turned at random into the model's width, ``[t, w]``."""
+    side = round(tokens**0.5)
+    points = (torch.arange(side) + 0.5) / side
+    codes = centre_code(torch.stack(torch.meshgrid(points, points, indexing="xy"), -1))
+    codes = codes.flatten(0, 1)
+    directions, _ = torch.linalg.qr(torch.randn(width, codes.shape[1]))
+    positions: Tensor = _POSITION_STRENGTH * codes @ directions.T
+    return positions
 
 
 @torch.no_grad()

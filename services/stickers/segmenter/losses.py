@@ -34,7 +34,7 @@ class LossWeights:
     dense_class: float = 1.0
     dense_attention: float = 0.5
     dense_box: float = 1.5
-    centre: float = 1.0
+    centre: float = 2.0
 
 
 def dense_losses(
