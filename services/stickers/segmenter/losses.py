@@ -27,8 +27,8 @@ class LossWeights:
     class_: float = 2.0
     box: float = 4.0
     giou: float = 1.5
-    mask: float = 2.0
-    dice: float = 2.0
+    mask: float = 3.0
+    dice: float = 4.0
     presence: float = 1.5
     semantic: float = 1.5
     dense_class: float = 1.0
