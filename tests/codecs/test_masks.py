@@ -65,12 +65,12 @@ def test_large_masks_are_pycocotools_byte_for_byte(mask: masks.Mask) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 2**30), min_size=1, max_size=12))
+@given(st.lists(st.integers(0, 2**23), min_size=1, max_size=12))
 def test_any_counts_are_written_as_pycocotools_writes_them(counts: list[int]) -> None:
+    # Not above 2**23: pycocotools 2.0.11 sets aside six characters a count, and longer ones write
+    # past the end of its buffer.
+    counts = counts if any(counts) else [1]
     total = sum(counts)
-    if not 0 < total <= masks.MAX_PIXELS:
-        counts = [count % 1000 + 1 for count in counts]
-        total = sum(counts)
     expected = coco.frPyObjects({"size": [total, 1], "counts": counts}, total, 1)["counts"]
     assert masks.from_counts((total, 1), counts).counts == expected
 
