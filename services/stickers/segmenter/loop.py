@@ -35,7 +35,7 @@ class Plan:
     """How long and how fast to train.
 
     Attributes:
-        steps: at most this many.
+        steps: at most this many; the default takes about 75 minutes of one core.
         minutes: at most this much wall clock; the schedule follows whichever share is larger.
         dense_images, images: images a step in the dense stage and after it.
         dense_share: share of the run for the dense stage.
@@ -49,7 +49,7 @@ class Plan:
         dense_weight: factor on the dense losses once pairs are trained.
     """
 
-    steps: int = 1_000_000
+    steps: int = 4_500
     minutes: float = math.inf
     dense_images: int = 16
     images: int = 8

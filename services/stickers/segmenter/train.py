@@ -1,8 +1,10 @@
-"""Trains the tiny segmenter: ``python -m services.stickers.segmenter.train --out runs/segmenter``.
+"""Trains the tiny segmenter: ``python -m services.stickers.segmenter.train``.
 
-Restartable: started again with the same arguments it goes on from the last checkpoint. At
-every validation and at the end the averaged weights are exported to ``<out>/export``, which
-`Sam3Model.from_pretrained` reads.
+Restartable: started again with the same arguments it goes on from the last checkpoint. The
+schedule follows ``--steps`` or ``--minutes``, whichever is nearer its end. At every
+validation and at the end the averaged weights are exported to ``<out>/export``, which
+`Sam3Model.from_pretrained` reads. On a CPU, set the allocator's variables as ``make
+train-tiny`` does: without them most of the time goes into page faults.
 """
 
 import argparse
@@ -37,8 +39,8 @@ def name_tokens(tokenizer: CLIPTokenizer, vocabulary: Vocabulary) -> tuple[Tenso
 def main() -> None:
     """Assemble the trainer from the command line and run it."""
     parser = argparse.ArgumentParser(description="Train the tiny Sam3Model of sticker world.")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, default=Path("runs/segmenter"))
+    parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--images", type=int, default=Plan.images)
     parser.add_argument("--dense-share", type=float, default=Plan.dense_share)

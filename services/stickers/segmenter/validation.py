@@ -1,20 +1,27 @@
 """How good the model is while it trains: plain `Sam3Model` calls on scenes it never saw.
 
-Full-size scenes of the world's definition, the figures of its "Figures" section. What is
-reported to users is measured through the public API instead, on the held-out seeds.
+Full-size scenes of the world's definition, the figures of its "Figures" section. The trainer
+asks for the validation seeds; ``python -m services.stickers.segmenter.validation FOLDER``
+measures a checkpoint on the held-out ones, without any service in between.
 """
 
+import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import CLIPTokenizer, Sam3Model
+from transformers import AutoTokenizer, CLIPTokenizer, Sam3Model
 
+from services.stickers.phrases import PhraseBook
 from services.stickers.scenes import Instance, random_scene
 from services.stickers.segmenter.data import preprocess
 from services.stickers.segmenter.sampling import PhraseSampler
+from services.stickers.splits import HELD_OUT
+from services.stickers.vocabulary import Vocabulary
 
 _THRESHOLD = 0.5
 
@@ -143,3 +150,24 @@ def tally(masks: np.ndarray, present: bool, targets: Sequence[Instance]) -> np.n
         ],
         dtype=float,
     )
+
+
+def main() -> None:
+    """Measure the checkpoint named on the command line; prints one line of JSON."""
+    parser = argparse.ArgumentParser(description="Measure a segmenter on held-out scenes.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scenes", type=int, default=300)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    figures = validate(
+        Sam3Model.from_pretrained(arguments.folder).eval(),
+        AutoTokenizer.from_pretrained(arguments.folder),
+        PhraseSampler(PhraseBook(Vocabulary.load())),
+        HELD_OUT[: arguments.scenes],
+    )
+    rounded = {name: round(value, 3) for name, value in figures.as_dict().items()}
+    print(json.dumps({"scenes": arguments.scenes, **rounded}))
+
+
+if __name__ == "__main__":
+    main()
