@@ -19,7 +19,7 @@ class EngineName(StrEnum):
 
 def _shipped_checkpoint() -> str:
     """Sticker world's tiny Gemma 4, which comes with the package."""
-    return str(Path(services.__path__[0]) / "stickers" / "checkpoints" / "planner")
+    return str(Path(services.__path__[0]) / "stickers" / "checkpoints" / "sticker-gemma4")
 
 
 class Settings(BaseSettings):

@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # The tiny checkpoint of sticker world, part of this package.
-SHIPPED = Path(__file__).parent.parent / "stickers" / "checkpoints" / "segmenter"
+SHIPPED = Path(__file__).parent.parent / "stickers" / "checkpoints" / "sticker-sam3"
 
 MiB = 1024 * 1024
 

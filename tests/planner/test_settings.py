@@ -9,7 +9,7 @@ from services.planner.settings import EngineName, Settings
 def test_the_shipped_checkpoint_is_the_default() -> None:
     settings = Settings()
     assert settings.engine is EngineName.TRANSFORMERS
-    assert settings.model.endswith("services/stickers/checkpoints/planner")
+    assert settings.model.endswith("services/stickers/checkpoints/sticker-gemma4")
     assert settings.temperature == 0
 
 

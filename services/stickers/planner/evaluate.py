@@ -26,7 +26,7 @@ from services.stickers.scenes import Scene, random_scene
 from services.stickers.splits import HELD_OUT
 from services.stickers.vocabulary import Vocabulary
 
-SHIPPED = Path(__file__).parents[1] / "checkpoints" / "planner"
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "sticker-gemma4"
 _MAX_NEW_TOKENS = 96
 
 
