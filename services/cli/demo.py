@@ -87,7 +87,7 @@ SHOWPIECES = (
             ("red car", 0.28, 0.80, 0.32),
             ("police officer", 0.53, 0.64, 0.36),
             ("red car", 0.78, 0.80, 0.32),
-            ("bicycle", 0.82, 0.36, 0.32),
+            ("bus", 0.82, 0.34, 0.34),
         ),
     ),
     Showpiece(

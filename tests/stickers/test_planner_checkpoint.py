@@ -63,11 +63,6 @@ def test_it_is_small() -> None:
     assert (SHIPPED / "chat_template.jinja").read_text() == CHAT_TEMPLATE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="this checkpoint mistakes the girl for a boy or forgets the dogs in such pictures",
-)
 def test_the_spotlight_falls_on_the_girl_and_the_dogs(planned: Callable[[str], Plan]) -> None:
     plan = planned("Put the main subjects in the spotlight.")
     assert plan == Plan((ConceptQuery("girl"), ConceptQuery("dog")))

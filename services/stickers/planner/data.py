@@ -146,7 +146,7 @@ class Teacher:
         rng = np.random.default_rng(list(seed))
         texts: list[tuple[str, str]] = []
         while not texts:  # a scene may hold nothing that can be asked about
-            scene = _scene(rng, size)
+            scene = self._scene(rng, size)
             for instruction in self.instructions(scene, rng, questions):
                 texts.append(self._planning_turn(instruction, rng))
         picture = self.picture(scene.image, _labels(scene), _presence(scene, self._concepts))
@@ -156,7 +156,7 @@ class Teacher:
         """A scene with one candidate to accept or reject; the same for the same seed."""
         rng = np.random.default_rng(list(seed))
         while True:
-            scene = _scene(rng)
+            scene = self._scene(rng)
             shown = [i for i, instance in enumerate(scene.instances) if not instance.dont_care]
             asked = self.writer.generate(scene, rng, _REVIEWED[int(rng.integers(len(_REVIEWED)))])
             if shown and asked is not None and asked.plan.include:
@@ -225,6 +225,17 @@ class Teacher:
     def prompt(self, text: str) -> str:
         """The chat that asks for a plan, up to where the model answers; one `<|image|>` in it."""
         return self._chat(plan_messages(text), PLAN_TOOL)
+
+    def _scene(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
+        concepts = self.writer.vocabulary.concepts
+        if rng.random() < _SUBJECT_SHARE:
+            # Faces are told apart by little, and "the main subjects" hangs on them.
+            subjects = [concept for concept in concepts if concept.subject]
+            others = [concept for concept in concepts if not concept.subject]
+            chosen = rng.choice(len(others), 4, replace=False)
+            concepts = (*subjects, *(others[i] for i in chosen))
+        scene = random_scene(rng, concepts=concepts, size=size or training_size(rng))
+        return _compressed(scene, rng)
 
     @property
     def _concepts(self) -> int:
@@ -307,16 +318,14 @@ def collate(lessons: Sequence[Lesson]) -> Batch:
     )
 
 
+# Share of the scenes that show hardly anything but people and animals.
+_SUBJECT_SHARE = 0.4
 _REVIEWED = (Family.PHRASE, Family.CATEGORY, Family.SET, Family.INDIRECT)
 
 
 def training_size(rng: np.random.Generator) -> tuple[int, int]:
     """Width and height of a training scene."""
     return random_size(rng, *_SIDES)
-
-
-def _scene(rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
-    return _compressed(random_scene(rng, size=size or training_size(rng)), rng)
 
 
 def _compressed(scene: Scene, rng: np.random.Generator) -> Scene:
