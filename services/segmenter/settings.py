@@ -72,10 +72,10 @@ class Settings(BaseSettings):
     mask_threshold: float = 0.0
     """A pixel belongs to a mask when its upsampled logit is above this; 0 is probability 0.5."""
 
-    nms_threshold: float = Field(default=0.6, ge=0, le=1)
+    nms_threshold: float = Field(default=0.5, ge=0, le=1)
     """Of two masks of one query that overlap more than this, the lower score goes. 1: none go."""
 
-    nms_measure: Literal["iou", "iom"] = "iou"
+    nms_measure: Literal["iou", "iom"] = "iom"
     """How overlap is measured: intersection over union, or over the smaller mask. The latter also
     removes parts of a found whole, and small things that lie within the mask of a large one."""
 
