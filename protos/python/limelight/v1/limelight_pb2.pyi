@@ -459,7 +459,9 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """decode, plan, encode, detect, review, select, render or total."""
+    """plan, segment, review, select, render and total are the gateway's; decode, encode, detect and
+    masks are parts of segment, as the segmenter timed them.
+    """
     milliseconds: _builtins.float
     """Milliseconds of wall-clock time."""
     def __init__(

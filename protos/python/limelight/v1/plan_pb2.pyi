@@ -195,7 +195,7 @@ Global___Selection: _TypeAlias = Selection  # noqa: Y015
 @_typing.final
 class Plan(_message.Message):
     """Plan says what to segment. The answer is the union of `include`, less the instances of `exclude`,
-    then `select`, then `review`.
+    reviewed where asked, then `select`: a rank counts only what passed the review.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -208,7 +208,7 @@ class Plan(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     review: _builtins.bool
-    """Whether the planner looks at the candidates and accepts or rejects each."""
+    """Whether the planner looks at the candidates and accepts or rejects each, before `select`."""
     reason: _builtins.str
     """One sentence for a person."""
     outcome: Global___PlanOutcome.ValueType
