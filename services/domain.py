@@ -90,8 +90,8 @@ class PlanOutcome(StrEnum):
 class Plan:
     """What to segment, in a closed language the gateway executes without a model.
 
-    The answer is the union of `include`, less the instances of `exclude`, reviewed where asked, then
-    `select`: a rank counts only what passed the review. `reason` is one sentence for a person.
+    The answer is the union of `include`, less the instances of `exclude`, reviewed where asked,
+    then `select`: a rank counts only what passed the review. `reason` is one sentence for a person.
     """
 
     include: tuple[ConceptQuery, ...] = ()
