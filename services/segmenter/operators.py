@@ -1,4 +1,4 @@
-"""Region pooling and suppression in plain torch, for machines without torchvision.
+"""Region pooling in plain torch, for machines without torchvision.
 
 transformers' SAM 3 calls ``torchvision.ops.roi_align`` for exemplar boxes; the CPU wheel of
 torchvision cannot be imported beside the CPU wheel of torch. The trainers and the segmenter's
@@ -52,46 +52,14 @@ def roi_align(
     return torch.stack(pooled) if pooled else features.new_zeros((0, features.shape[1], *size))
 
 
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes kept by greedy suppression, best score first.
-
-    Args:
-        boxes: ``[n, 4]``, x0 y0 x1 y1.
-        scores: ``[n]``.
-        iou_threshold: a box goes when its IoU with a better kept one is above this.
-    """
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    corner_low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    corner_high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (corner_high - corner_low).clamp(min=0).prod(2)
-    return _suppressed(shared / (areas[:, None] + areas[None] - shared), scores, iou_threshold)
-
-
-def mask_nms(masks: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """As `nms`, by the IoU of boolean masks ``[n, h, w]``; an empty mask overlaps nothing."""
-    flat = masks.flatten(1).float()
-    areas = flat.sum(1)
-    shared = flat @ flat.T
-    union = (areas[:, None] + areas[None] - shared).clamp(min=1)
-    return _suppressed(shared / union, scores, iou_threshold)
-
-
 def install_roi_align() -> None:
     """Give transformers' SAM 3 our `roi_align`, where there is no torchvision. Idempotent."""
     # By its full name: the package's lazy loader hides the module where torchvision is missing.
     modeling_sam3 = importlib.import_module("transformers.models.sam3.modeling_sam3")
     if hasattr(modeling_sam3, "torchvision") or importlib.util.find_spec("torchvision"):
         return
-    operators = types.SimpleNamespace(roi_align=roi_align, nms=nms)
+    operators = types.SimpleNamespace(roi_align=roi_align)
     vars(modeling_sam3)["torchvision"] = types.SimpleNamespace(ops=operators)
-
-
-def _suppressed(overlaps: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    kept: list[int] = []
-    for candidate in scores.argsort(descending=True, stable=True).tolist():
-        if not kept or overlaps[candidate, kept].max() <= threshold:
-            kept.append(candidate)
-    return torch.tensor(kept, dtype=torch.long, device=scores.device)
 
 
 def _pooled(

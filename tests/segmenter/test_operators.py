@@ -3,7 +3,7 @@ import importlib
 import pytest
 import torch
 
-from services.segmenter.operators import install_roi_align, mask_nms, nms, roi_align
+from services.segmenter.operators import install_roi_align, roi_align
 
 
 def test_roi_align_of_a_ramp_is_the_mean_of_the_ramp():
@@ -48,26 +48,6 @@ def test_roi_align_wants_one_tensor_of_boxes_an_image():
     with pytest.raises(ValueError, match="1 box tensors for a batch of 2"):
         roi_align(torch.zeros(2, 1, 4, 4), [torch.zeros(1, 4)], 2)
     assert roi_align(torch.zeros(1, 3, 4, 4), [torch.zeros(0, 4)], 2).shape == (0, 3, 2, 2)
-
-
-def test_nms_drops_the_lower_of_two_that_overlap():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]])
-    scores = torch.tensor([0.6, 0.9, 0.5])
-    assert nms(boxes, scores, 0.5).tolist() == [1, 2]
-    assert nms(boxes, scores, 0.7).tolist() == [1, 0, 2]
-
-
-def test_nms_compares_with_kept_boxes_only():
-    # The middle one overlaps both ends; once it is gone, the last one stays.
-    boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
-    assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.4).tolist() == [0, 2]
-    assert nms(torch.zeros(0, 4), torch.zeros(0), 0.5).tolist() == []
-
-
-def test_mask_nms_sees_shapes_where_boxes_would_agree():
-    lower = torch.tril(torch.ones(8, 8, dtype=torch.bool), -1)
-    masks = torch.stack([lower, lower.T, lower, torch.zeros_like(lower)])
-    assert mask_nms(masks, torch.tensor([0.9, 0.8, 0.7, 0.6]), 0.5).tolist() == [0, 1, 3]
 
 
 def test_installing_lets_sam3_pool_exemplars():

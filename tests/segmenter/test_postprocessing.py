@@ -70,6 +70,22 @@ def test_of_two_that_overlap_the_better_stays(suppression: Suppression, kept: li
     assert [(span[0], span[-1] + 1) for span in spans] == kept
 
 
+def test_masks_are_compared_with_kept_ones_only() -> None:
+    # The middle one overlaps both ends; once it is gone, the last one stays.
+    masks = squares((0, 10), (4, 14), (8, 18), size=20)
+    picked = pick(raw([3.0, 2.0, 1.0], masks), 0.0, 10, 0.0, Suppression(0.4, "iou"))
+    assert [int(np.flatnonzero(mask[0] > 0)[0]) for mask in picked.masks] == [0, 8]
+    none = pick(raw([], squares()), 0.0, 10, 0.0, Suppression(0.5, "iou"))
+    assert none.scores.tolist() == []
+
+
+def test_suppression_sees_shapes_where_boxes_would_agree() -> None:
+    lower = np.tril(np.full((8, 8), 8.0, np.float32), -1) - 4
+    masks = np.stack([lower, lower.T, lower])
+    picked = pick(raw([3.0, 2.0, 1.0], masks), 0.0, 10, 0.0, Suppression(0.5, "iou"))
+    assert [bool(mask[-1, 0] > 0) for mask in picked.masks] == [True, False]
+
+
 def test_empty_masks_take_no_place() -> None:
     masks = squares((0, 0), (4, 6))
     picked = pick(raw([3.0, 1.0], masks), 0.0, 1, 0.0, NONE_GO)
