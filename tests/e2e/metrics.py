@@ -8,17 +8,22 @@ from collections.abc import Callable, Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 
-def reading(address: str, name: str, labels: Mapping[str, str] | None = None) -> float:
-    """The sum of the samples called `name` that carry `labels`; 0 where there are none."""
+def samples(address: str, name: str, labels: Mapping[str, str] | None = None) -> list[float]:
+    """The samples called `name` that carry `labels`."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
         text = page.read().decode()
     wanted = set((labels or {}).items())
-    return sum(
+    return [
         sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if sample.name == name and wanted <= set(sample.labels.items())
-    )
+    ]
+
+
+def reading(address: str, name: str, labels: Mapping[str, str] | None = None) -> float:
+    """The sum of those samples; 0 where there are none."""
+    return sum(samples(address, name, labels))
 
 
 async def until(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:

@@ -1,7 +1,6 @@
 """The planner on a real Ray Serve, called over gRPC as the gateway calls it."""
 
 import asyncio
-import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from services.deadline import Deadline
 from services.planner.app import build
 from services.rpc.convert import rle_to_proto
 from services.rpc.metadata import CallContext, to_metadata
+from tests.e2e.metrics import reading, until
 
 pytestmark = pytest.mark.serve
 
@@ -103,22 +103,11 @@ def _details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     return parts
 
 
-async def _metric(address: str, name: str, *labels: str) -> float:
-    """The sum of a metric's samples on Ray's page that carry all `labels`."""
-
-    def read() -> str:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
-            return str(page.read().decode())
-
-    lines = (await asyncio.to_thread(read)).splitlines()
-    samples = [line for line in lines if line.startswith(f"ray_{name}{{")]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(x in line for x in labels))
-
-
-async def _until_metric(address: str, wanted: float, name: str, *labels: str) -> None:
-    async with asyncio.timeout(30):
-        while await _metric(address, name, *labels) != wanted:  # noqa: ASYNC110  # a page is polled
-            await asyncio.sleep(0.2)
+async def _until_metric(
+    address: str, wanted: float, name: str, application: str, **labels: str
+) -> None:
+    named = {**labels, "application": application}
+    await until(lambda: reading(address, f"ray_{name}", named) == wanted)
 
 
 async def test_the_fake_planner_answers_over_grpc(
@@ -152,10 +141,10 @@ async def test_the_fake_planner_answers_over_grpc(
     ]
 
     metrics = ray_cluster.metrics
-    app = f'application="{client.name}"'
+    app = client.name
     for outcome in ("ok", "retried", "degraded"):
-        await _until_metric(metrics, 1, "limelight_plans_total", app, f'outcome="{outcome}"')
-    await _until_metric(metrics, 1, "limelight_cache_hits_total", app, 'cache="plan"')
+        await _until_metric(metrics, 1, "limelight_plans_total", app, outcome=outcome)
+    await _until_metric(metrics, 1, "limelight_cache_hits_total", app, cache="plan")
 
 
 async def test_errors_carry_their_details(deploy: Deploy, picture: bytes) -> None:
@@ -191,14 +180,14 @@ async def test_who_cancels_or_is_late_frees_the_place(
     ray_cluster: Any, deploy: Deploy, picture: bytes
 ) -> None:
     client = deploy(engine="fake", fake_delay_s=60, max_batch=1)
-    app = f'application="{client.name}"'
+    app = client.name
     calls = [client.plan(picture, f"dog number {number}") for number in range(4)]
     await _until_metric(ray_cluster.metrics, 3, "limelight_queue_depth", app)
     for call in calls:
         call.cancel()
     await _until_metric(ray_cluster.metrics, 0, "limelight_queue_depth", app)
     await _until_metric(
-        ray_cluster.metrics, 4, "limelight_cancelled_total", app, 'stage="plan"', 'why="cancelled"'
+        ray_cluster.metrics, 4, "limelight_cancelled_total", app, stage="plan", why="cancelled"
     )
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -216,7 +205,7 @@ async def test_a_replica_that_is_stopped_answers_what_it_has_begun(
 
     client = deploy(engine="fake", fake_delay_s=2, drain_s=20)
     call = client.plan(picture, "the dog")
-    app = f'application="{client.name}"'
+    app = client.name
     # The miss is counted before the engine is asked.
     await _until_metric(ray_cluster.metrics, 1, "limelight_cache_misses_total", app)
     await asyncio.to_thread(serve.delete, client.name)

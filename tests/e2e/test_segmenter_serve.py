@@ -1,8 +1,6 @@
 """The segmenter on a real Ray Serve, asked over gRPC as the gateway asks it."""
 
-import re
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 
 import grpc
@@ -17,6 +15,7 @@ from services.codecs.masks import decode_rle
 from services.rpc.convert import segmented_from_proto
 from services.rpc.metadata import REQUEST_ID, TIMEOUT_MS
 from services.segmenter.settings import SHIPPED
+from tests.e2e import metrics
 from tests.e2e.conftest import RayCluster
 
 pytestmark = pytest.mark.serve
@@ -88,13 +87,8 @@ def samples(
     cluster: RayCluster, application: str, name: str, labels: Mapping[str, str] | None = None
 ) -> list[float]:
     """A metric's samples of one application on Ray's Prometheus page."""
-    with urllib.request.urlopen(f"http://{cluster.metrics}/metrics", timeout=10) as page:
-        lines = page.read().decode().splitlines()
-    wanted = [f'{key}="{value}"' for key, value in (labels or {}).items()]
-    wanted.append(f'application="{application}"')
-    sample = re.compile(rf"ray_{name}\{{(.*)\}} (\S+)")
-    matches = [match for line in lines if (match := sample.fullmatch(line))]
-    return [float(m[2]) for m in matches if all(label in m[1] for label in wanted)]
+    wanted = {**(labels or {}), "application": application}
+    return metrics.samples(cluster.metrics, f"ray_{name}", wanted)
 
 
 def reading(
