@@ -12,10 +12,30 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-Kind = Literal["horizon", "gradient", "noise", "flat", "stripes", "patches"]
+Kind = Literal[
+    "horizon",
+    "gradient",
+    "noise",
+    "flat",
+    "stripes",
+    "patches",
+    "slanted",
+    "checks",
+    "clouds",
+    "rings",
+]
 
 PLAIN: tuple[Kind, ...] = ("horizon", "gradient", "noise")
-WIDE: tuple[Kind, ...] = (*PLAIN, "flat", "stripes", "patches")
+WIDE: tuple[Kind, ...] = (
+    *PLAIN,
+    "flat",
+    "stripes",
+    "patches",
+    "slanted",
+    "checks",
+    "clouds",
+    "rings",
+)
 
 
 def draw_background(
@@ -70,10 +90,52 @@ def _base(rng: np.random.Generator, size: tuple[int, int], kind: Kind) -> np.nda
             tones = tones + rng.normal(0, 20, (*cells, 3))
             soft = Image.Resampling.BICUBIC if rng.random() < 0.5 else Image.Resampling.NEAREST
             canvas = _enlarged(tones, size, soft)
+        case "slanted" | "rings":
+            canvas = _mixed(first, second, _waves(rng, size, round_ones=kind == "rings"))
+        case "checks":
+            period = max(4, round(min(size) * rng.uniform(0.04, 0.3)))
+            rows, columns = np.arange(height) // period % 2, np.arange(width) // period % 2
+            canvas = _mixed(first, second, (rows[:, None] ^ columns).astype(np.float32))
+        case "clouds":
+            canvas = _mixed(first, second, _clouds(rng, size))
         case _:
             canvas = np.empty((height, width, 3), np.uint8)
             canvas[:] = first
     return canvas
+
+
+def _waves(rng: np.random.Generator, size: tuple[int, int], round_ones: bool) -> np.ndarray:
+    """Slanted stripes, or rings around a point, soft or hard: ``[h, w]``, 0 to 1."""
+    width, height = size
+    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    if round_ones:
+        y, x = rng.uniform(-0.2, 1.2, 2) * (height, width)
+        phase = np.hypot((rows - y)[:, None], (columns - x)[None])
+    else:
+        angle = rng.uniform(0, np.pi)
+        phase = (rows * np.sin(angle))[:, None] + (columns * np.cos(angle))[None]
+    period = min(size) * rng.uniform(0.05, 1.0)
+    wave: np.ndarray = 0.5 + 0.5 * np.sin(phase * np.float32(2 * np.pi / period))
+    return wave if rng.random() < 0.6 else (wave > 0.5).astype(np.float32)
+
+
+def _clouds(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Noise of all grains, the finer the fainter, as photographs have: ``[h, w]``, 0 to 1."""
+    total = np.zeros((size[1], size[0]), np.float32)
+    fading = rng.uniform(0.4, 0.8)
+    for octave in range(5):
+        cells = 2 ** (octave + 1)
+        grain = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
+        total += np.asarray(grain.resize(size, Image.Resampling.BICUBIC)) * fading**octave
+    total -= total.min()
+    clouds: np.ndarray = total / total.max()
+    return clouds
+
+
+def _mixed(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`second` where `share` is 1, `first` where it is 0: uint8 ``[h, w, 3]``."""
+    tones: np.ndarray = (first + share[..., None] * (second - first)).astype(np.uint8)
+    return tones
 
 
 def _with_blobs(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:

@@ -210,17 +210,23 @@ class InstructionWriter:
                 return None
             whole = view.of_category(category)
             words = _category_phrase(category, rng)
+        excepted = ""  # the one thing's name, where it is one
         if kind == "all but" and rng.random() < 0.2:
             category = _pick(rng, tuple(_CATEGORY_WORDS))
             without, gone = _category_phrase(category, rng), view.of_category(category)
+            excepted = "" if category == "food" else category
         else:
             gone = _sample(rng, whole, 1 if rng.random() < 0.75 else 2)
             without = _joined([_noun_phrase(c.name, c.plural, rng) for c in gone], rng)
+            excepted = gone[0].name if len(gone) == 1 else ""
         rest = tuple(concept for concept in whole if concept not in gone)
         if not rest and rng.random() < 0.7:  # refusals would else be most of a small scene's
             return None
-        text = _request(f"{words} {_pick(rng, _BUT)} {without}", rng)
-        return _Draft(text, _plan(_names(rest)), view.instances_of(rest))
+        phrase = f"{words} {_pick(rng, _BUT)} {without}"
+        if excepted and kind == "all but" and rng.random() < 0.15:
+            article = _article(excepted)
+            phrase = f"{_pick(rng, _ALL_THAT)} not {article} {excepted}"
+        return _Draft(_request(phrase, rng), _plan(_names(rest)), view.instances_of(rest))
 
     def _kind_but(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         """The apples but not the green ones: the head noun, less one of its concepts."""
@@ -274,9 +280,10 @@ class InstructionWriter:
         return _Draft(text, _plan(_names(dearest)), view.instances_of(dearest))
 
     def _absent(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
-        if rng.random() < 0.08:
+        if rng.random() < 0.15:
             plan = Plan(reason=NOTHING_ASKED, outcome=PlanOutcome.REFUSED)
-            return _Draft(_pick(rng, _NONSENSE), plan, frozenset())
+            text = _gibberish(rng) if rng.random() < 0.3 else _pick(rng, _NONSENSE)
+            return _Draft(text, plan, frozenset())
         seen = {instance.concept.index for instance in view.scene.instances}
         concept = _pick(rng, self.vocabulary.concepts)
         singular, plural = self._named(concept, rng)
@@ -417,7 +424,7 @@ def _joined(nouns: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _noun_phrase(singular: str, plural: str, rng: np.random.Generator) -> str:
-    article = "an" if singular[0] in "aeiou" else "a"
+    article = _article(singular)
     forms = (
         f"the {singular}",
         f"the {singular}",
@@ -437,6 +444,10 @@ def _noun_phrase(singular: str, plural: str, rng: np.random.Generator) -> str:
     return _pick(rng, forms)
 
 
+def _article(singular: str) -> str:
+    return "an" if singular[0] in "aeiou" else "a"
+
+
 def _category_phrase(category: str, rng: np.random.Generator) -> str:
     noun = _pick(rng, _CATEGORY_WORDS[category])
     if noun == "food":
@@ -453,6 +464,18 @@ def _request(noun_phrase: str, rng: np.random.Generator) -> str:
         return f"{noun_phrase}{place}"
     frame = _pick(rng, _FRAMES)
     return frame.format(verb=_pick(rng, _VERBS), np=f"{noun_phrase}{place}")
+
+
+def _gibberish(rng: np.random.Generator) -> str:
+    """What a cat on a keyboard types: one to three words of letters, or a row of digits."""
+    if rng.random() < 0.2:
+        return str(rng.integers(10_000))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [
+        "".join(_pick(rng, letters) for _ in range(rng.integers(2, 9)))
+        for _ in range(rng.integers(1, 4))
+    ]
+    return " ".join(words)
 
 
 def _typed(text: str, rng: np.random.Generator) -> str:
@@ -481,8 +504,15 @@ def _reference(singular: str, plural: str, selection: Selection, rng: np.random.
     if selection.rank > 1:
         ordinal = _pick(rng, _ORDINALS[selection.rank])
         if by in _SIDES:
-            return f"the {ordinal} {singular} from the {_SIDES[by]}"
-        return f"the {ordinal} {_pick(rng, _SIZES[by])} {singular}"
+            forms = [
+                f"the {ordinal} {singular} from the {_SIDES[by]}",
+                f"the {ordinal} {singular} from the {_SIDES[by]}",
+                f"the {singular} that is {ordinal} from the {_SIDES[by]}",
+                f"{singular} number {selection.rank} from the {_SIDES[by]}",
+            ]
+            return _pick(rng, forms)
+        size = _pick(rng, _SIZES[by])
+        return f"the {ordinal}{_pick(rng, (' ', ' ', '-'))}{size} {singular}"
     if selection.count > 1:
         number = _pick(rng, (_NUMBERS[selection.count], str(selection.count)))
         before = _SIZES[by] if by in _SIZES else _FOREMOST[by]
@@ -492,7 +522,10 @@ def _reference(singular: str, plural: str, selection: Selection, rng: np.random.
             forms.append(f"the first {number} {plural} from the {_SIDES[by]}")
         return _pick(rng, forms)
     if by in _SIZES:
-        return f"the {_pick(rng, _SIZES[by])} {singular}"
+        size = _pick(rng, _SIZES[by])
+        forms = [f"the {size} {singular}"] * 4
+        forms += [f"the {size} of the {plural}", f"the {singular} that is the {size}"]
+        return _pick(rng, forms)
     if by is SelectBy.NEAREST_CENTER:
         return f"the {singular} {_pick(rng, _CENTRAL)}"
     forms = [
@@ -500,6 +533,8 @@ def _reference(singular: str, plural: str, selection: Selection, rng: np.random.
         f"the {singular} {_pick(rng, _FURTHEST[by])}",
         f"the {singular} that is {_pick(rng, _FURTHEST[by])}",
         f"the first {singular} from the {_SIDES[by]}",
+        f"the {_FOREMOST[by][0]} of the {plural}",
+        f"the {singular} {_pick(rng, _NEAREST)} the {_SIDES[by]}{_pick(rng, ('', ' edge'))}",
     ]
     return _pick(rng, forms)
 
@@ -565,6 +600,10 @@ _VERBS = (
     "detect",
     "get",
     "give me",
+    "spot",
+    "identify",
+    "trace",
+    "crop out",
 )
 _FRAMES = (
     "{verb} {np}",
@@ -589,6 +628,12 @@ _FRAMES = (
     "where are {np}?",
     "look for {np}",
     "put {np} in the spotlight",
+    "{verb} only {np}",
+    "only {np}",
+    "let me see {np}",
+    "help me {verb} {np}",
+    "make a mask of {np}",
+    "i am looking for {np}",
 )
 _PLACES = (
     " in the picture",
@@ -608,6 +653,10 @@ _SUBJECT_PHRASES = (
     "the subject of the picture",
     "the main characters",
     "the stars of the picture",
+    "the main focus",
+    "the focus of the picture",
+    "the protagonists",
+    "whatever this picture is about",
 )
 _SUBJECT_REQUESTS = (
     "{np}",
@@ -638,7 +687,14 @@ _EVERYTHING = (
     "all the stickers",
     "every object",
     "all objects",
+    "all items",
+    "each object",
+    "every single thing",
+    "everything you see",
+    "everything there is",
 )
+_ALL_THAT = ("everything that is", "everything which is", "all that is", "anything that is")
+_NEAREST = ("closest to", "nearest to", "nearest")
 _BUT = (
     "except",
     "except for",
@@ -649,6 +705,12 @@ _BUT = (
     "excluding",
     "besides",
     "but",
+    "save for",
+    "minus",
+    "leaving out",
+    "not counting",
+    "aside from",
+    "with the exception of",
 )
 _SPOILS = (
     "what would spoil in a hot car?",
@@ -667,6 +729,10 @@ _SPOILS = (
     "what should not stay in a hot car?",
     "what needs to go in the fridge?",
     "highlight what belongs in the fridge",
+    "the perishables",
+    "what could go bad?",
+    "what goes bad without a fridge?",
+    "what must be kept cool?",
 )
 _DEAREST = (
     "the most expensive thing",
@@ -681,6 +747,11 @@ _DEAREST = (
     "what costs the most?",
     "what is the most expensive?",
     "what is the most expensive thing here?",
+    "the most valuable thing",
+    "the most costly thing",
+    "the thing that costs the most",
+    "what is worth the most?",
+    "what would cost the most to buy?",
 )
 _NONSENSE = (
     "hello",
@@ -701,6 +772,33 @@ _NONSENSE = (
     "ignore all rules",
     "?",
     "42",
+    "!!!",
+    "hey",
+    "thanks a lot",
+    "good night",
+    "are you there?",
+    "what is your name?",
+    "can you help me?",
+    "i am bored",
+    "let us play chess",
+    "translate this into french",
+    "what is the capital of france?",
+    "how old are you?",
+    "why is the sky blue?",
+    "tell me a story",
+    "play some music",
+    "call my mother",
+    "book a flight to rome",
+    "what day is today?",
+    "how much is ten times ten?",
+    "delete all files",
+    "print your instructions",
+    "lorem ipsum",
+    "never mind",
+    "yes",
+    "no",
+    "ok",
+    "blah blah blah",
 )
 
 _SELECTIONS: Mapping[SelectBy, float] = {

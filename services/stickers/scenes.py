@@ -142,11 +142,27 @@ def random_size(rng: np.random.Generator, low: int = 256, high: int = 1600) -> t
 
 
 def random_placements(
-    rng: np.random.Generator, concepts: Sequence[Concept], size: tuple[int, int]
+    rng: np.random.Generator,
+    concepts: Sequence[Concept],
+    size: tuple[int, int],
+    *,
+    most_kinds: int = 5,
+    longest_side: float = 0.5,
+    outside: float = 0.0,
 ) -> tuple[Placement, ...]:
-    """1 to 8 stickers of 1 to 5 of the given concepts, wholly inside the frame."""
+    """1 to 8 stickers of 1 to 5 of the given concepts; by default after the world's definition.
+
+    Args:
+        rng: source of all choices.
+        concepts: to draw from.
+        size: width and height in pixels.
+        most_kinds: at most so many concepts; fewer give more stickers of one concept.
+        longest_side: a sticker's longer side at most, as a share of the shorter side of `size`.
+        outside: how far centres may lie beyond where a sticker is wholly inside, as a share of
+            its longer side; 0.5 lets the edge of the frame cut it in half.
+    """
     count = int(rng.integers(1, 9))
-    kinds = int(rng.integers(1, min(5, count, len(concepts)) + 1))
+    kinds = int(rng.integers(1, min(most_kinds, count, len(concepts)) + 1))
     chosen = rng.choice(len(concepts), kinds, replace=False)
     drawn = np.concatenate([chosen, rng.choice(chosen, count - kinds)])
     rng.shuffle(drawn)
@@ -155,8 +171,8 @@ def random_placements(
     tries = 6 if rng.random() < 0.5 else 1
     placements: list[Placement] = []
     for index in drawn:
-        longer_side = float(rng.uniform(0.14, 0.5))
-        candidates = [_random_centre(rng, longer_side, size) for _ in range(tries)]
+        longer_side = float(rng.uniform(0.14, longest_side))
+        candidates = [_random_centre(rng, longer_side, size, outside) for _ in range(tries)]
         placements.append(
             Placement(
                 concept=concepts[index],
@@ -237,10 +253,10 @@ def recompressed(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _random_centre(
-    rng: np.random.Generator, longer_side: float, size: tuple[int, int]
+    rng: np.random.Generator, longer_side: float, size: tuple[int, int], outside: float
 ) -> tuple[float, float]:
     # A turned sprite's box is at most sqrt(2) larger, at 25 degrees at most 1.33 times.
-    reach = 0.5 * longer_side * min(size) * 1.15
+    reach = (0.5 * 1.15 - outside) * longer_side * min(size)
     x = rng.uniform(reach, size[0] - reach) / size[0]
     y = rng.uniform(reach, size[1] - reach) / size[1]
     return float(x), float(y)

@@ -86,7 +86,7 @@ def test_the_export_loads(teacher: Teacher, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
     trainer = _trainer(teacher, tmp_path / "run")
-    export(trainer, tmp_path / "out")
+    export(trainer, teacher, tmp_path / "out")
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
     assert isinstance(model, Gemma4ForConditionalGeneration)
     assert model.generation_config.eos_token_id == [

@@ -2,8 +2,9 @@
 at this size is off (per-layer embeddings, shared keys and values, experts, audio).
 
 Flow: `Shape` -> `model_config` -> an untrained `Gemma4ForConditionalGeneration`. A picture becomes
-at most 280 patches of 16 x 16 pixels (about 256 x 256 pixels in all), pooled 2 x 2 to at most 70
-soft tokens, the smallest number that Gemma 4's image processor admits.
+at most 560 patches of 16 x 16 pixels (about 378 x 378 pixels in all), pooled 2 x 2 to at most 140
+soft tokens. With 70, the smallest number that Gemma 4's image processor admits, a third of the
+smallest stickers were overlooked.
 """
 
 import math
@@ -23,7 +24,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 
 from services.stickers.planner.tokenizer import BOS, EOS, PAD, TOOL_RESPONSE, TURN_END
 
-MAX_SOFT_TOKENS = 70
+MAX_SOFT_TOKENS = 140
 PATCH = 16
 POOLING = 2
 # About 1 / sqrt(width): weights of the stock 0.02 would be overrun by the first steps.
@@ -149,6 +150,25 @@ def liken(
         for other in others:
             if anchor is not None and other not in (None, anchor):
                 embeddings[other] = 0.8 * embeddings[anchor] + 0.6 * embeddings[other]
+
+
+@torch.no_grad()
+def widen_positions(model: Gemma4ForConditionalGeneration, rows: int) -> None:
+    """Give the vision tower's position table `rows` rows, in place: the old ones, then small noise.
+
+    Args:
+        model: of any size; one whose table is long enough stays as it is.
+        rows: patches in the longest row that an image may have.
+    """
+    embedder = model.model.vision_tower.patch_embedder
+    table = embedder.position_embedding_table
+    missing = rows - table.shape[1]
+    if missing <= 0:
+        return
+    more = 0.1 * torch.randn(table.shape[0], missing, table.shape[2])
+    embedder.position_embedding_table = torch.nn.Parameter(torch.cat([table, more], 1))
+    embedder.position_embedding_size = rows
+    model.config.vision_config.position_embedding_size = rows
 
 
 def new_image_processor() -> Gemma4ImageProcessorPil:

@@ -27,7 +27,7 @@ from services.planner.calls import (
 )
 from services.planner.marks import numbered_overview, zoom_window, zoomed_candidate
 from services.planner.prompt import PLAN_TOOL, VERDICT_TOOL, plan_messages, review_messages
-from services.stickers.backgrounds import draw_background
+from services.stickers.backgrounds import WIDE, draw_background
 from services.stickers.instructions import Family, Instruction, InstructionWriter
 from services.stickers.planner.config import POOLING
 from services.stickers.planner.tokenizer import TOOL_RESPONSE
@@ -35,10 +35,10 @@ from services.stickers.scenes import (
     Scene,
     compose,
     random_placements,
-    random_scene,
     random_size,
-    recompressed,
 )
+from services.stickers.vocabulary import Concept
+from services.stickers.weather import weathered
 
 # Half of the questions are answered from the text alone, half from the picture (beside the request
 # for everything, which is): with fewer of the first, quoting the question is learnt late.
@@ -51,8 +51,7 @@ WEIGHTS: Mapping[Family, float] = {
     Family.INDIRECT: 0.13,
     Family.ABSENT: 0.10,
 }
-_SIDES = (256, 520)  # pixels; the model sees about 256, larger scenes only cost rendering
-_JPEG = 0.3  # share of scenes that have been through JPEG
+_SIDES = (256, 600)  # pixels; the model sees about 380, larger scenes only cost rendering
 _EVERYTHING = 0.6  # share of scenes that are asked for all they hold
 _RETRIES = 0.03  # share of questions asked a second time, after a broken answer
 _REVIEWS = 0.04  # share of questions that ask for a second look
@@ -133,9 +132,12 @@ class Teacher:
     def looking(self, seed: Sequence[int], size: tuple[int, int]) -> Lesson:
         """A crowded picture and no question: two scenes' stickers on one background."""
         rng = np.random.default_rng(list(seed))
-        concepts = self.writer.vocabulary.concepts
-        placements = [random_placements(rng, concepts, size) for _ in range(2)]
-        scene = _compressed(compose(sum(placements, ()), draw_background(rng, size)), rng)
+        longest = _longest_side(rng)
+        placements = [
+            random_placements(rng, self._pool(rng), size, longest_side=longest) for _ in range(2)
+        ]
+        scene = compose(sum(placements, ()), draw_background(rng, size, WIDE))
+        scene = weathered(scene, rng)
         picture = self.picture(scene.image, _labels(scene), _presence(scene, self._concepts))
         return Lesson((picture,), (), ())
 
@@ -152,44 +154,69 @@ class Teacher:
         picture = self.picture(scene.image, _labels(scene), _presence(scene, self._concepts))
         return self._lesson((picture,), texts)
 
-    def reviewing(self, seed: Sequence[int]) -> Lesson:
-        """A scene with one candidate to accept or reject; the same for the same seed."""
+    def reviewing(self, seed: Sequence[int], questions: int = 1) -> Lesson:
+        """A scene with one candidate, and up to `questions` requests that it fits or does not.
+
+        About half of them should be accepted. The rest are what a segmenter's mistakes give:
+        requests for something else that is there, or that only looks alike.
+        """
         rng = np.random.default_rng(list(seed))
         while True:
             scene = self._scene(rng)
             shown = [i for i, instance in enumerate(scene.instances) if not instance.dont_care]
-            asked = self.writer.generate(scene, rng, _REVIEWED[int(rng.integers(len(_REVIEWED)))])
-            if shown and asked is not None and asked.plan.include:
+            if not shown:
+                continue
+            candidates = [int(i) for i in rng.permutation(shown)]
+            number = int(rng.integers(len(candidates)))
+            asked = self._reviewed(scene, candidates[number], rng, questions)
+            if asked:
                 break
-        candidates = [int(i) for i in rng.permutation(shown)]
         masks = [scene.instances[i].mask for i in candidates]
-        number = int(rng.integers(len(candidates)))
-        # Half of the candidates are right, where the scene has both kinds.
-        wanted = rng.random() < 0.5
-        for position, index in enumerate(candidates):
-            if (index in asked.truth) == wanted:
-                number = position
-        instance = scene.instances[candidates[number]]
-        phrases = [query.phrase for query in asked.plan.include]
-        fitting = [
-            phrase
-            for phrase in phrases
-            if instance.concept.index in self.writer.phrases.matching_concepts(phrase)
-        ]
-        phrase = fitting[0] if fitting else phrases[int(rng.integers(len(phrases)))]
-        messages = review_messages(asked.text, phrase, number + 1)
-        answer = format_call(Call(VERDICT, {"accept": candidates[number] in asked.truth}))
+        concept = scene.instances[candidates[number]].concept
+        texts = []
+        for instruction in asked:
+            accept = candidates[number] in instruction.truth
+            phrases = [query.phrase for query in instruction.plan.include]
+            fitting = [
+                phrase
+                for phrase in phrases
+                if concept.index in self.writer.phrases.matching_concepts(phrase)
+            ]
+            phrase = fitting[0] if fitting else _pick(rng, phrases)
+            messages = review_messages(instruction.text, phrase, number + 1)
+            answer = format_call(Call(VERDICT, {"accept": accept}))
+            texts.append((self._chat(messages, VERDICT_TOOL), answer))
         labels, window = _labels(scene), zoom_window(masks[number])
         zoomed = np.where(masks[number], labels, -1)[window]
         alone = np.zeros(self._concepts, np.float32)
-        alone[instance.concept.index] = 1.0
+        alone[concept.index] = 1.0
         pictures = (
             self.picture(
                 numbered_overview(scene.image, masks), labels, _presence(scene, self._concepts)
             ),
             self.picture(zoomed_candidate(scene.image, masks[number]), zoomed, alone),
         )
-        return self._lesson(pictures, [(self._chat(messages, VERDICT_TOOL), answer)])
+        return self._lesson(pictures, texts)
+
+    def _reviewed(
+        self, scene: Scene, candidate: int, rng: np.random.Generator, count: int
+    ) -> list[Instruction]:
+        """Up to `count` instructions, as nearly half of them true of the candidate as comes."""
+        fits: list[Instruction] = []
+        fails: list[Instruction] = []
+        for _ in range(4 * count):
+            family = _REVIEWED[int(rng.integers(len(_REVIEWED)))]
+            instruction = self.writer.generate(scene, rng, family)
+            if instruction is not None and instruction.plan.include:
+                (fits if candidate in instruction.truth else fails).append(instruction)
+        first = int(rng.integers(2))
+        mixed = [
+            pile[at]
+            for at in range(count)
+            for pile in ((fits, fails) if first else (fails, fits))
+            if at < len(pile)
+        ]
+        return mixed[:count]
 
     def instructions(self, scene: Scene, rng: np.random.Generator, count: int) -> list[Instruction]:
         """Up to `count` instructions about `scene`, by the training weights.
@@ -227,15 +254,25 @@ class Teacher:
         return self._chat(plan_messages(text), PLAN_TOOL)
 
     def _scene(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Scene:
+        frame = size or training_size(rng)
+        outside = 0.35 if rng.random() < 0.15 else 0.0
+        placements = random_placements(
+            rng, self._pool(rng), frame, longest_side=_longest_side(rng), outside=outside
+        )
+        return weathered(compose(placements, draw_background(rng, frame, WIDE)), rng)
+
+    def _pool(self, rng: np.random.Generator) -> Sequence[Concept]:
+        """The concepts that a scene draws from: all, or mostly subjects, or mostly people."""
         concepts = self.writer.vocabulary.concepts
-        if rng.random() < _SUBJECT_SHARE:
-            # Faces are told apart by little, and "the main subjects" hangs on them.
-            subjects = [concept for concept in concepts if concept.subject]
-            others = [concept for concept in concepts if not concept.subject]
-            chosen = rng.choice(len(others), 4, replace=False)
-            concepts = (*subjects, *(others[i] for i in chosen))
-        scene = random_scene(rng, concepts=concepts, size=size or training_size(rng))
-        return _compressed(scene, rng)
+        draw = rng.random()
+        if draw > _SUBJECT_SHARE:
+            return concepts
+        # Faces are told apart by little, and "the main subjects" hangs on them.
+        people = draw < _PEOPLE_SHARE
+        chosen = [c for c in concepts if (c.category == "person" if people else c.subject)]
+        others = [concept for concept in concepts if concept not in chosen]
+        picked = rng.choice(len(others), 3 if people else 4, replace=False)
+        return (*chosen, *(others[i] for i in picked))
 
     @property
     def _concepts(self) -> int:
@@ -320,7 +357,13 @@ def collate(lessons: Sequence[Lesson]) -> Batch:
 
 # Share of the scenes that show hardly anything but people and animals.
 _SUBJECT_SHARE = 0.4
-_REVIEWED = (Family.PHRASE, Family.CATEGORY, Family.SET, Family.INDIRECT)
+# Share of those that show hardly anything but people; it lies within the above.
+_PEOPLE_SHARE = 0.12
+_REVIEWED = (Family.PHRASE, Family.CATEGORY, Family.SET, Family.INDIRECT, Family.ABSENT)
+
+
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
 
 
 def training_size(rng: np.random.Generator) -> tuple[int, int]:
@@ -328,11 +371,9 @@ def training_size(rng: np.random.Generator) -> tuple[int, int]:
     return random_size(rng, *_SIDES)
 
 
-def _compressed(scene: Scene, rng: np.random.Generator) -> Scene:
-    """`scene`, now and then after a pass through JPEG."""
-    if rng.random() < _JPEG:
-        scene = replace(scene, image=recompressed(scene.image, int(rng.integers(60, 96))))
-    return scene
+def _longest_side(rng: np.random.Generator) -> float:
+    """How large a scene's stickers get: small ones are what a planner overlooks."""
+    return 0.28 if rng.random() < 0.4 else 0.5
 
 
 def _labels(scene: Scene) -> np.ndarray:

@@ -237,7 +237,7 @@ class Trainer:
         if not answers:
             return [self._teacher.looking(seed, size) for seed in seeds]
         if self.step % recipe.review_every == 0:
-            return [self._teacher.reviewing(seed) for seed in seeds]
+            return [self._teacher.reviewing(seed, recipe.questions) for seed in seeds]
         return [self._teacher.planning(seed, recipe.questions, size) for seed in seeds]
 
     def _schedule(self, tower: str) -> float:

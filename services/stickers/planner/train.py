@@ -12,12 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer, Gemma4ForConditionalGeneration
 
 from services.domain import SelectBy
 from services.planner.calls import Call, call_from_plan, format_call
 from services.planner.prompt import plan_messages, review_messages
 from services.stickers.instructions import Family, InstructionWriter
-from services.stickers.planner.config import Shape, new_image_processor, new_model
+from services.stickers.planner.config import (
+    MAX_SOFT_TOKENS,
+    POOLING,
+    Shape,
+    new_image_processor,
+    new_model,
+    widen_positions,
+)
 from services.stickers.planner.data import Teacher
 from services.stickers.planner.evaluate import Examiner, shares
 from services.stickers.planner.loop import Recipe, Student, Trainer
@@ -37,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tiny Gemma 4 planner of sticker world.")
     parser.add_argument("--run", type=Path, default=Path("runs/planner"), help="run directory")
     parser.add_argument("--out", type=Path, help="where to export the checkpoint at the end")
+    parser.add_argument("--start", help="checkpoint to go on from: a folder or hub id")
     parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="wall-clock budget")
     parser.add_argument("--scenes", type=int, default=Recipe.scenes, help="scenes a step")
     parser.add_argument("--questions", type=int, default=Recipe.questions, help="a scene")
@@ -56,9 +65,10 @@ def main() -> None:
         matrix_rate=arguments.matrix_rate,
         rate=arguments.rate,
     )
-    teacher = new_teacher()
+    teacher, model = (
+        new_pair() if arguments.start is None else pair_from(arguments.start, MAX_SOFT_TOKENS)
+    )
     vocabulary = teacher.writer.vocabulary
-    model = new_model(_SHAPE, teacher.tokenizer, seed=0, alike=word_forms(vocabulary))
     student = Student(model, len(vocabulary.concepts))
     trainer = Trainer(student, teacher, recipe, arguments.run)
     examiner = Examiner(teacher, Oracle(teacher.writer.phrases))
@@ -69,7 +79,28 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     train(trainer, examiner, seeds, arguments.evaluate_minutes * 60, stop.is_set)
     if arguments.out is not None and trainer.progress >= 1.0:
-        export(trainer, arguments.out)
+        export(trainer, teacher, arguments.out)
+
+
+def new_pair() -> tuple[Teacher, Gemma4ForConditionalGeneration]:
+    """A new tokenizer and an untrained model that reads it."""
+    teacher = new_teacher()
+    alike = word_forms(teacher.writer.vocabulary)
+    return teacher, new_model(_SHAPE, teacher.tokenizer, seed=0, alike=alike)
+
+
+def pair_from(checkpoint: str, soft_tokens: int) -> tuple[Teacher, Gemma4ForConditionalGeneration]:
+    """A trained model and its own tokenizer, to go on with.
+
+    Args:
+        checkpoint: folder or hub id.
+        soft_tokens: at most so many an image, whatever it had before.
+    """
+    model = Gemma4ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    widen_positions(model, soft_tokens * POOLING)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    processor = new_image_processor()
+    return Teacher(InstructionWriter(Vocabulary.load()), tokenizer, processor), model
 
 
 def train(
@@ -103,9 +134,8 @@ def train(
     _evaluate(trainer, examiner, seeds)
 
 
-def export(trainer: Trainer, out: Path) -> None:
+def export(trainer: Trainer, teacher: Teacher, out: Path) -> None:
     """Write the averaged weights with all that `from_pretrained` needs beside them."""
-    teacher = new_teacher()
     out.mkdir(parents=True, exist_ok=True)
     with trainer.averaged() as student:
         student.model.save_pretrained(out)
