@@ -7,8 +7,10 @@ phrase's presence is wrong. The error stays in the mark, so that the report can 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from services.domain import RLE, Plan
-from services.stickers.evaluation.matching import Comparison, compare
+from services.stickers.evaluation.matching import LOOSE, Comparison, compare, iou_matrix
 from services.stickers.evaluation.questions import (
     ExemplarQuestion,
     InstructionQuestion,
@@ -22,9 +24,10 @@ PRESENT = 0.5
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back of one call: its masks, the presence of its first query, its plan."""
+    """What came back of one call: masks and their scores, its first query's presence, its plan."""
 
     masks: tuple[RLE, ...] = ()
+    scores: tuple[float, ...] = ()
     presence: float | None = None
     plan: Plan | None = None
     error: str | None = None
@@ -39,6 +42,8 @@ class PhraseMark:
         question: what was asked.
         comparison: the masks beside the truth.
         presence_right: None where only "don't care" instances match: nobody can say.
+        beside: indices of the concepts that are in the scene and that the phrase does not mean.
+        confused: of those, each that was answered, as often as it was.
         error: of the call, None where it was answered.
     """
 
@@ -46,6 +51,8 @@ class PhraseMark:
     question: PhraseQuestion
     comparison: Comparison
     presence_right: bool | None
+    beside: frozenset[int]
+    confused: tuple[int, ...]
     error: str | None
 
 
@@ -88,7 +95,19 @@ def mark_phrase(paper: Paper, question: PhraseQuestion, answer: Answer) -> Phras
     if question.wanted or not question.dont_care:
         said = None if answer.presence is None else answer.presence >= PRESENT
         right = said == bool(question.wanted)
-    return PhraseMark(paper.seed, question, comparison, right, answer.error)
+    there = [instance.concept.index for instance in paper.scene.instances]
+    # A true instance has no more than one mask that is mostly it: no two overlap.
+    ious = iou_matrix(answer.masks, paper.masks)
+    shown = [there[column] for _, column in np.argwhere(ious >= LOOSE).tolist()]
+    return PhraseMark(
+        seed=paper.seed,
+        question=question,
+        comparison=comparison,
+        presence_right=right,
+        beside=frozenset(there) - question.meant,
+        confused=tuple(concept for concept in shown if concept not in question.meant),
+        error=answer.error,
+    )
 
 
 def mark_exemplar(paper: Paper, question: ExemplarQuestion, answer: Answer) -> ExemplarMark:

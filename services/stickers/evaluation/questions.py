@@ -1,7 +1,7 @@
 """What is asked about a scene: the first step of an evaluation, all of it from one seed.
 
-Each scene follows the world's definition and is saved as a file: PNG, or JPEG of quality 60 to 95,
-half and half. About each are asked, every phrase in a call of its own:
+The scene and its file come from one of the `worlds`. About each are asked, every phrase in a call
+of its own:
 
 - phrases of up to three concepts that are there, by name, plural or shared head noun ("apple");
 - a phrase of a look-alike: absent, and easily taken for something that is there;
@@ -11,19 +11,18 @@ half and half. About each are asked, every phrase in a call of its own:
 - instructions, the families taking turns from scene to scene.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
 from services.codecs.masks import encode_rle
 from services.domain import RLE, Box, ConceptQuery, Exemplar
+from services.stickers.evaluation.worlds import OwnRenderer, Renderer
 from services.stickers.instructions import Family, Instruction, InstructionWriter
-from services.stickers.scenes import Instance, Scene, random_scene
+from services.stickers.scenes import Instance, Scene
 from services.stickers.segmenter.sampling import PhraseSampler
 from services.stickers.vocabulary import Concept, Vocabulary
 
@@ -31,7 +30,7 @@ _PRESENT = 3
 # A draw of an instruction may have no sound truth; another of the same family often has.
 _TRIES = 8
 # Apart from the scene's own stream, so that a new kind of question leaves the others as they are.
-_PHRASES, _EXEMPLARS, _INSTRUCTIONS, _FILE = range(1, 5)
+_PHRASES, _EXEMPLARS, _INSTRUCTIONS = range(1, 4)
 
 
 class PhraseKind(StrEnum):
@@ -46,10 +45,21 @@ class PhraseKind(StrEnum):
 
 @dataclass(frozen=True)
 class PhraseQuestion:
-    """A phrase, and which of the scene's instances it means ("don't care" ones apart)."""
+    """A phrase, and which of the scene's instances it means ("don't care" ones apart).
+
+    Attributes:
+        kind: why it is asked.
+        phrase: the words.
+        concept: the concept that it is asked for.
+        meant: indices of the concepts that the words mean: more than `concept` for a shared head
+            noun.
+        wanted, dont_care: indices of the scene's instances.
+    """
 
     kind: PhraseKind
     phrase: str
+    concept: Concept
+    meant: frozenset[int]
     wanted: tuple[int, ...]
     dont_care: tuple[int, ...]
 
@@ -103,6 +113,7 @@ class Setter:
 
     vocabulary: Vocabulary
     per_scene: int = 3
+    renderer: Renderer = field(default_factory=OwnRenderer)
 
     @cached_property
     def writer(self) -> InstructionWriter:
@@ -111,11 +122,11 @@ class Setter:
 
     def paper(self, seed: int) -> Paper:
         """The paper of a seed, always the same."""
-        scene = random_scene(np.random.default_rng(seed))
+        scene = self.renderer.scene(seed)
         return Paper(
             seed=seed,
             scene=scene,
-            content=_file(scene.image, np.random.default_rng([seed, _FILE])),
+            content=self.renderer.file(scene, seed),
             masks=tuple(encode_rle(instance.mask) for instance in scene.instances),
             phrases=self._phrases(scene, np.random.default_rng([seed, _PHRASES])),
             exemplar=self._exemplar(scene, np.random.default_rng([seed, _EXEMPLARS])),
@@ -136,23 +147,27 @@ class Setter:
         for kind, pool in ((PhraseKind.LOOK_ALIKE, alike), (PhraseKind.ABSENT, others)):
             if pool:
                 concept = self.vocabulary.concepts[int(rng.choice(sorted(pool)))]
-                asked.append((kind, concept.name if rng.random() < 0.5 else concept.plural))
-        return tuple(
-            PhraseQuestion(kind, phrase, *self._meant(scene, phrase)) for kind, phrase in asked
-        )
+                phrase = concept.name if rng.random() < 0.5 else concept.plural
+                asked.append((kind, phrase, concept))
+        return tuple(self._question(scene, *one) for one in asked)
 
-    def _named(self, concept: Concept, rng: np.random.Generator) -> tuple[PhraseKind, str]:
+    def _named(
+        self, concept: Concept, rng: np.random.Generator
+    ) -> tuple[PhraseKind, str, Concept]:
         """A concept that is there by its name, plural or, where it has several words, last word."""
         name, plural = concept.name, concept.plural
         if " " in name and rng.random() < 0.4:
-            return PhraseKind.HEAD, (name if rng.random() < 0.5 else plural).split()[-1]
+            head = (name if rng.random() < 0.5 else plural).split()[-1]
+            return PhraseKind.HEAD, head, concept
         if rng.random() < 0.5:
-            return PhraseKind.NAME, name
-        return PhraseKind.PLURAL, plural
+            return PhraseKind.NAME, name, concept
+        return PhraseKind.PLURAL, plural, concept
 
-    def _meant(self, scene: Scene, phrase: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        concepts = self.writer.phrases.matching_concepts(phrase)
-        return _of_concepts(scene, concepts)
+    def _question(
+        self, scene: Scene, kind: PhraseKind, phrase: str, concept: Concept
+    ) -> PhraseQuestion:
+        meant = self.writer.phrases.matching_concepts(phrase)
+        return PhraseQuestion(kind, phrase, concept, meant, *_of_concepts(scene, meant))
 
     def _exemplar(self, scene: Scene, rng: np.random.Generator) -> ExemplarQuestion | None:
         if not scene.wanted:
@@ -219,11 +234,3 @@ def _pick(instances: Sequence[Instance], rng: np.random.Generator) -> Instance:
 def _box(instance: Instance) -> Box:
     return Box(*map(float, instance.box))
 
-
-def _file(image: np.ndarray, rng: np.random.Generator) -> bytes:
-    buffer = io.BytesIO()
-    if rng.random() < 0.5:
-        Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    else:
-        Image.fromarray(image).save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
-    return buffer.getvalue()

@@ -1,9 +1,9 @@
 """The shape of the tiny `Sam3Model` that lives in sticker world.
 
-Same architecture as ``facebook/sam3``, not quite two million parameters. Two departures that pay
-on a CPU: 12 px patches on a 240 px square (400 tokens), and masks at twice the token grid
-instead of four times it (3x3 convolutions at the finest level would cost more than all the
-rest; a 40 x 40 mask still allows a mean IoU of 0.86 on this world's stickers).
+Same architecture as ``facebook/sam3``, not quite two million parameters, with 12 px patches on a
+240 px square (400 tokens). Masks are 80 x 80, four times the token grid as in the original: on
+this world's stickers that allows a mean IoU of 0.94 (0.97 of them above 0.75), where 40 x 40, which
+would train half as fast again, allows 0.86 (0.87).
 """
 
 from transformers import CLIPTextConfig, Sam3Config
@@ -49,8 +49,8 @@ def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
         backbone_config=backbone,
         fpn_hidden_size=hidden,
         initializer_range=_SPREAD,
-        scale_factors=[2.0, 1.0, 0.5],
-        backbone_feature_sizes=[[2 * grid, 2 * grid], [grid, grid], [grid // 2, grid // 2]],
+        scale_factors=[4.0, 2.0, 1.0, 0.5],
+        backbone_feature_sizes=[[side, side] for side in (4 * grid, 2 * grid, grid, grid // 2)],
     )
     text = CLIPTextConfig(
         vocab_size=vocabulary_size,
@@ -78,12 +78,12 @@ def tiny_config(vocabulary_size: int, tokens: SpecialTokens) -> Sam3Config:
         geometry_encoder_config=Sam3GeometryEncoderConfig(**shared, num_layers=1, dropout=0.0),
         detr_encoder_config=Sam3DETREncoderConfig(**shared, num_layers=2, dropout=0.0),
         detr_decoder_config=Sam3DETRDecoderConfig(
-            **shared, num_layers=3, num_queries=16, dropout=0.0
+            **shared, num_layers=3, num_queries=25, dropout=0.0
         ),
         mask_decoder_config=Sam3MaskDecoderConfig(
             hidden_size=hidden,
             num_attention_heads=4,
-            num_upsampling_stages=1,
+            num_upsampling_stages=2,
             initializer_range=_SPREAD,
         ),
         initializer_range=_SPREAD,

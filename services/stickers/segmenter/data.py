@@ -21,9 +21,9 @@ from services.stickers.scenes import (
     compose,
     random_placements,
     random_size,
-    recompressed,
 )
 from services.stickers.segmenter.sampling import PhraseSampler
+from services.stickers.weather import weathered
 
 EXEMPLAR_PHRASE = "visual"
 MAX_INSTANCES = 8
@@ -129,18 +129,28 @@ class BatchMaker:
         return self._paired(seeds, exemplars=False)
 
     def exemplars(self, seeds: Sequence[int]) -> Batch:
-        """Pairs of an image and one or two exemplar boxes, half of them with a phrase too."""
+        """Pairs of an image and one to three exemplar boxes, a third of them with a phrase too."""
         return self._paired(seeds, exemplars=True)
 
     def _scene(self, rng: np.random.Generator, crowds: int = 1) -> Scene:
-        size = random_size(rng, 200, 400)
-        background = draw_background(rng, size, WIDE)
-        crowd = [random_placements(rng, self.sampler.pool(rng), size) for _ in range(crowds)]
-        scene = compose([placement for part in crowd for placement in part], background)
-        if rng.random() < 0.4:
-            image = recompressed(scene.image, int(rng.integers(60, 96)))
-            scene = Scene(image, scene.instances)
-        return scene
+        size = random_size(rng, 240, 480)
+        # Stickers of one concept that touch are what is hardest, and small ones what is missed.
+        most_kinds = 2 if rng.random() < 0.5 else 5
+        longest_side = 0.3 if rng.random() < 0.35 else 0.5
+        outside = 0.35 if rng.random() < 0.15 else 0.0
+        placements = [
+            placement
+            for _ in range(crowds)
+            for placement in random_placements(
+                rng,
+                self.sampler.pool(rng),
+                size,
+                most_kinds=most_kinds,
+                longest_side=longest_side,
+                outside=outside,
+            )
+        ]
+        return weathered(compose(placements, draw_background(rng, size, WIDE)), rng)
 
     def _paired(self, seeds: Sequence[int], exemplars: bool) -> Batch:
         scenes: list[Scene] = []
@@ -167,12 +177,18 @@ class BatchMaker:
         if not shown:
             return None
         positive = shown[rng.integers(len(shown))]
-        others = [x for x in shown if x.concept.index != positive.concept.index]
-        boxes = [(_normalised(positive), 1)]
-        if others and rng.random() < 0.3:
-            boxes.append((_normalised(others[rng.integers(len(others))]), 0))
-        phrase = positive.concept.name if rng.random() < 0.35 else EXEMPLAR_PHRASE
         wanted = positive.concept.index
+        same = [x for x in shown if x.concept.index == wanted and x is not positive]
+        others = [x for x in shown if x.concept.index != wanted]
+        alike = {concept.index for concept in self.sampler.look_alikes[wanted]}
+        confusing = [x for x in others if x.concept.index in alike]
+        boxes = [(_normalised(positive), 1)]
+        if same and rng.random() < 0.25:
+            boxes.append((_normalised(same[rng.integers(len(same))]), 1))
+        if others and rng.random() < 0.5:
+            pool = confusing or others
+            boxes.append((_normalised(pool[rng.integers(len(pool))]), 0))
+        phrase = positive.concept.name if rng.random() < 0.35 else EXEMPLAR_PHRASE
         chosen = tuple(i for i, x in enumerate(scene.instances) if x.concept.index == wanted)
         return _Pair(number, phrase, chosen, tuple(boxes))
 

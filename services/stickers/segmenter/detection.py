@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Sam3Model
 from transformers.models.sam3.modeling_sam3 import (
     Sam3VisionEncoderOutput,
@@ -27,29 +28,56 @@ class Detections:
         logits: ``[l, n, q]``.
         boxes: cx cy w h in 0 to 1, ``[l, n, q, 4]``.
         presence: logits, ``[l, n]``.
-        masks: logits, ``[l, n, q, m, m]``.
-        semantic: logits, ``[n, m, m]``.
-        pixels: what the queries' masks are dotted with, ``[n, c, m, m]``.
+        shown: the s pairs whose masks were asked for, ``[s]``.
+        queries: what each query's mask is drawn with, ``[l, s, q, c]``.
+        pixels: what it is drawn on, ``[s, c, m, m]``; a mask's logits are the dot products.
+        semantic: logits, ``[s, m, m]``.
     """
 
     logits: Tensor
     boxes: Tensor
     presence: Tensor
-    masks: Tensor
-    semantic: Tensor
+    shown: Tensor
+    queries: Tensor
     pixels: Tensor
+    semantic: Tensor
+
+    def masks(self, chosen: Tensor) -> Tensor:
+        """Mask logits of chosen queries: indices ``[l, s, k]`` → ``[l, s, k, m, m]``."""
+        width = self.queries.shape[-1]
+        drawn = self.queries.gather(2, chosen[..., None].expand(*chosen.shape, width))
+        layers, count, each, _ = drawn.shape
+        # One product for all layers reads the pixels once.
+        flat = drawn.transpose(0, 1).flatten(1, 2) @ self.pixels.flatten(2)
+        grid = self.pixels.shape[-2:]
+        return flat.view(count, layers, each, *grid).transpose(0, 1)
+
+    def coarse_masks(self, stride: int) -> Tensor:
+        """Mask logits of all queries on a coarser grid, ``[l, s, q, m / stride, m / stride]``."""
+        pixels = functional.avg_pool2d(self.pixels, stride)
+        return torch.einsum("lsqc,schw->lsqhw", self.queries, pixels)
 
 
-def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> Detections:
+def detect(
+    model: Sam3Model,
+    vision: Sam3VisionEncoderOutput,
+    pairs: Pairs,
+    shown: Tensor | None = None,
+) -> Detections:
     """Run everything behind the vision encoder for the pairs of a batch.
 
     Args:
         model: the model.
         vision: encodings of the batch's images, each once.
         pairs: which image and phrase (and boxes) each pair has.
+        shown: indices of the pairs to make masks for; by default all. Masks are the dearest
+            part, and where nothing is wanted they teach nothing.
     """
-    features = [level[pairs.image] for level in vision.fpn_hidden_states[:-1]]
-    positions = [level[pairs.image] for level in vision.fpn_position_encoding[:-1]]
+    if shown is None:
+        shown = torch.arange(len(pairs.image), device=pairs.image.device)
+    # Fusion and boxes look at the coarsest level only.
+    features = [vision.fpn_hidden_states[-2][pairs.image]]
+    positions = [vision.fpn_position_encoding[-2][pairs.image]]
     prompt = model.get_text_features(
         input_ids=pairs.input_ids, attention_mask=pairs.attention_mask, return_dict=True
     ).pooler_output
@@ -83,29 +111,28 @@ def detect(model: Sam3Model, vision: Sam3VisionEncoderOutput, pairs: Pairs) -> D
     logits = model.dot_product_scoring(
         decoder_hidden_states=queries, text_features=encoded.text_features, text_mask=prompt_mask
     ).squeeze(-1)
-    layers, count, per_layer, width = queries.shape
     # The mask decoder keeps its pixel embeddings to itself.
     pixels: list[Tensor] = []
     hook = model.mask_decoder.instance_projection.register_forward_hook(
         lambda _module, _inputs, output: pixels.append(output)
     )
-    # The mask decoder sees the queries of all layers at once: its pixel part is the dear one.
+    # The mask decoder draws one query only; `Detections` draws those that the losses ask for.
     masks = model.mask_decoder(
-        decoder_queries=queries.transpose(0, 1).reshape(count, layers * per_layer, width),
-        backbone_features=features,
-        encoder_hidden_states=encoded.last_hidden_state,
-        prompt_features=prompt,
-        prompt_mask=prompt_mask,
+        decoder_queries=queries[-1, shown, :1],
+        backbone_features=[level[pairs.image[shown]] for level in vision.fpn_hidden_states[:-1]],
+        encoder_hidden_states=encoded.last_hidden_state[shown],
+        prompt_features=prompt[shown],
+        prompt_mask=prompt_mask[shown],
     )
     hook.remove()
-    grid = masks.pred_masks.shape[-2:]
     return Detections(
         logits=logits,
         boxes=(inverse_sigmoid(decoded.reference_boxes) + offsets).sigmoid(),
         presence=decoded.presence_logits.squeeze(-1),
-        masks=masks.pred_masks.view(count, layers, per_layer, *grid).transpose(0, 1),
-        semantic=masks.semantic_seg.squeeze(1),
+        shown=shown,
+        queries=model.mask_decoder.mask_embedder(queries[:, shown]),
         pixels=pixels[0],
+        semantic=masks.semantic_seg.squeeze(1),
     )
 
 

@@ -39,7 +39,8 @@ class Plan:
         minutes: at most this much wall clock; the schedule follows whichever share is larger.
         dense_images, images: images a step in the dense stage and after it.
         dense_share: share of the run for the dense stage.
-        exemplar_from: share of the run after which every fourth step shows exemplars.
+        exemplar_from: share of the run after which some steps show exemplars.
+        exemplar_every: one step in so many.
         learning_rate: peak.
         matrix_rate: factor on it for the matrices that Muon trains.
         weight_decay: of matrices; vectors are not decayed.
@@ -55,6 +56,7 @@ class Plan:
     images: int = 8
     dense_share: float = 0.14
     exemplar_from: float = 0.5
+    exemplar_every: int = 4
     learning_rate: float = 1e-3
     matrix_rate: float = 2.5
     weight_decay: float = 0.03
@@ -96,6 +98,7 @@ class Trainer:
         self._elapsed = 0.0
         self._paired_since: int | None = None
         self._heads = DenseHeads(model.config.detr_encoder_config.hidden_size, names[0].shape[1])
+        _halve(model)
         self._optimizers = _optimizers(nn.ModuleList([model, self._heads]), plan)
 
     @property
@@ -191,7 +194,7 @@ class Trainer:
         if dense_only:
             return self._batches.dense(range(first, first + plan.dense_images))
         seeds = range(first, first + plan.images)
-        if self.progress >= plan.exemplar_from and self.step % 4 == 3:
+        if self.progress >= plan.exemplar_from and self.step % plan.exemplar_every == 0:
             return self._batches.exemplars(seeds)
         return self._batches.phrases(seeds)
 
@@ -205,12 +208,15 @@ class Trainer:
             fusion_level = encoder.neck.fpn_layers[-2](spatial)
             return self._dense(fusion_level, batch)
         vision = encoder(batch.pixels)
-        detections = detect(self.model, vision, batch.pairs)
+        wanted = (batch.pairs.counts > 0).nonzero().flatten()
+        # An empty batch of masks would break the norms; one pair more does no harm.
+        shown = wanted if len(wanted) else torch.zeros(1, dtype=torch.long)
+        detections = detect(self.model, vision, batch.pairs, shown)
         codes = self._heads.centre(detections.pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return {
             **self._dense(vision.fpn_hidden_states[-2], batch),
             **detection_losses(detections, batch.pairs),
-            **centre_loss(codes, batch.pairs),
+            **centre_loss(codes, batch.pairs, detections.shown),
         }
 
     def _dense(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
@@ -255,6 +261,20 @@ class Trainer:
             log.write(json.dumps(line) + "\n")
         if "validation" in entry:
             print(json.dumps(line), flush=True)
+
+
+def _halve(model: Sam3Model) -> None:
+    """Run the finest grids' convolutions in bfloat16: half of their time, the same weights."""
+    for part in (model.vision_encoder.neck.fpn_layers[0], model.mask_decoder.pixel_decoder):
+        part.forward = _halved(part.forward)
+
+
+def _halved(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def run(*inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(*inputs).float()
+
+    return run
 
 
 def _optimizers(module: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:

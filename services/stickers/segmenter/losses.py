@@ -17,6 +17,8 @@ from torch.nn import functional
 from services.stickers.segmenter.data import Batch, Pairs
 from services.stickers.segmenter.detection import Detections, centre_code, corners
 
+_STRIDE = 4  # of the mask grid, for matching
+_LEAST_AREA = 0.005  # share of the picture below which a sticker weighs less
 _INSIDE = 0.5  # share of a cell from which it belongs to the sticker
 
 
@@ -64,15 +66,16 @@ def dense_losses(
     }
 
 
-def centre_loss(codes: Tensor, pairs: Pairs) -> Mapping[str, Tensor]:
+def centre_loss(codes: Tensor, pairs: Pairs, shown: Tensor) -> Mapping[str, Tensor]:
     """How far the pixels of wanted stickers are from the code of their sticker's centre.
 
     Args:
-        codes: read from the pixel embeddings, ``[n, 12, m, m]``.
+        codes: read from the pixel embeddings, ``[s, 12, m, m]``.
         pairs: the truth.
+        shown: which of the pairs the codes are of, ``[s]``.
     """
-    coverage, owner = pairs.target_masks.max(1)
-    truth = centre_code(pairs.target_boxes[..., :2])
+    coverage, owner = pairs.target_masks[shown].max(1)
+    truth = centre_code(pairs.target_boxes[shown][..., :2])
     rows = torch.arange(len(owner))[:, None, None].expand_as(owner)
     error = (codes.permute(0, 2, 3, 1) - truth[rows, owner]).square().mean(-1)
     inside = (coverage > _INSIDE).float()
@@ -81,16 +84,41 @@ def centre_loss(codes: Tensor, pairs: Pairs) -> Mapping[str, Tensor]:
 
 def detection_losses(detections: Detections, pairs: Pairs) -> Mapping[str, Tensor]:
     """All losses of the pairs, over the decoder layers."""
-    layers = detections.logits.shape[0]
-    each = [_layer_losses(detections, pairs, layer) for layer in range(layers)]
+    query, wanted = match(detections, pairs)
+    layers = len(query)
     # The last layer is the answer: it weighs as much as all the others.
-    weights = [0.5 / max(1, layers - 1)] * (layers - 1) + [0.5]
-    parts = {
-        name: sum((w * part[name] for w, part in zip(weights, each, strict=True)), torch.zeros(()))
-        for name in each[-1]
+    weights = torch.full((layers,), 0.5 / max(1, layers - 1), device=query.device)
+    weights[-1] = 0.5
+    shown, targets = detections.shown, query.shape[-1]
+    found = wanted.sum().clamp(min=1)
+    row = torch.arange(len(shown), device=query.device)[:, None]
+    layer = torch.arange(layers, device=query.device)[:, None, None]
+
+    boxes = detections.boxes[layer, shown[row], query][:, wanted]
+    truth = pairs.target_boxes[shown, :targets][wanted].expand_as(boxes)
+    masks = detections.masks(query)[:, wanted].flatten(2)
+    coverage = pairs.target_masks[shown, :targets][wanted].flatten(1).expand_as(masks)
+
+    hit = torch.zeros_like(detections.logits[:, shown])
+    hit.scatter_(2, query, wanted.float().expand_as(query))
+    class_loss = functional.binary_cross_entropy_with_logits(
+        detections.logits[:, shown], hit, reduction="none"
+    )
+    present = (pairs.presence[shown] == 1).float()[:, None]
+
+    def averaged(each: Tensor) -> Tensor:
+        """Sum over all but the layers, per wanted instance, weighed over the layers."""
+        return (each.flatten(1).sum(1) * weights).sum() / found
+
+    return {
+        "class": averaged(class_loss * present),
+        "box": averaged((boxes - truth).abs()),
+        "giou": averaged(1 - generalised_iou(corners(boxes), corners(truth))),
+        "mask": averaged(_mask_loss(masks, coverage)),
+        "dice": averaged(_dice_loss(masks, coverage)),
+        "presence": (_presence_loss(detections.presence, pairs.presence) * weights).sum(),
+        "semantic": _semantic_loss(detections.semantic, pairs.semantic[shown]),
     }
-    parts["semantic"] = _semantic_loss(detections.semantic, pairs)
-    return parts
 
 
 def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
@@ -116,62 +144,50 @@ def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def match(detections: Detections, pairs: Pairs, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best one-to-one matching of targets to queries.
+def match(detections: Detections, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """The best one-to-one matching of targets to queries, on every layer.
+
+    Masks are compared on a coarse grid: who fits whom shows there as well.
 
     Returns:
-        Pair, query and target indices of the matches, each ``[matches]``.
+        The query of each target of the shown pairs, ``[l, s, t]`` with t the most targets that
+        any of them has, and which targets are real, bool ``[s, t]``; the others' query is one
+        that no target has.
     """
-    logits, boxes = detections.logits[layer], detections.boxes[layer]
-    target = pairs.target_boxes
-    distance = (boxes[:, :, None] - target[:, None]).abs().sum(-1)
-    giou = generalised_iou(corners(boxes)[:, :, None], corners(target)[:, None])
-    likelihood = detections.masks[layer].flatten(2).sigmoid()
-    truth = pairs.target_masks.flatten(2)
-    shared = torch.einsum("nqp,ntp->nqt", likelihood, truth)
-    dice = (2 * shared + 1) / (likelihood.sum(-1)[:, :, None] + truth.sum(-1)[:, None] + 1)
-    cost = 5 * distance - 2 * giou - 3 * dice - 2 * logits.sigmoid()[..., None]
-    rows: list[np.ndarray] = []
-    for pair, (matrix, count) in enumerate(zip(cost.numpy(), pairs.counts.tolist(), strict=True)):
-        if count:
-            queries, targets = linear_sum_assignment(matrix[:, :count])
-            rows.append(np.stack([np.full(count, pair), queries, targets]))
-    matched = np.concatenate(rows, 1) if rows else np.zeros((3, 0), int)
-    pair_index, query_index, target_index = torch.from_numpy(matched).long()
-    return pair_index, query_index, target_index
-
-
-def _layer_losses(detections: Detections, pairs: Pairs, layer: int) -> dict[str, Tensor]:
-    pair, query, target = match(detections, pairs, layer)
-    found = max(1, len(pair))
-    logits = detections.logits[layer]
-    wanted = torch.zeros_like(logits)
-    wanted[pair, query] = 1.0
-    present = (pairs.presence == 1).float()[:, None]
-    class_loss = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    boxes, truth = detections.boxes[layer][pair, query], pairs.target_boxes[pair, target]
-    masks = detections.masks[layer][pair, query].flatten(1)
-    coverage = pairs.target_masks[pair, target].flatten(1)
-    return {
-        "class": (class_loss * present).sum() / found,
-        "box": (boxes - truth).abs().sum() / found,
-        "giou": (1 - generalised_iou(corners(boxes), corners(truth))).sum() / found,
-        "mask": _mask_loss(masks, coverage).sum() / found,
-        "dice": _dice_loss(masks, coverage).sum() / found,
-        "presence": _presence_loss(detections.presence[layer], pairs.presence),
-    }
+    shown = detections.shown
+    counts = pairs.counts[shown]
+    most = max(1, int(counts.max()))
+    logits, boxes = detections.logits[:, shown], detections.boxes[:, shown]
+    target = pairs.target_boxes[shown, :most]
+    distance = (boxes[:, :, :, None] - target[:, None]).abs().sum(-1)
+    giou = generalised_iou(corners(boxes)[:, :, :, None], corners(target)[:, None])
+    likelihood = detections.coarse_masks(_STRIDE).flatten(3).sigmoid()
+    truth = functional.avg_pool2d(pairs.target_masks[shown, :most], _STRIDE).flatten(2)
+    shared = torch.einsum("lsqp,stp->lsqt", likelihood, truth)
+    areas = likelihood.sum(-1)[..., None] + truth.sum(-1)[:, None]
+    dice = (2 * shared + 1) / (areas + 1)
+    cost = (5 * distance - 2 * giou - 3 * dice - 2 * logits.sigmoid()[..., None]).cpu().numpy()
+    matched = np.zeros((len(cost), len(shown), most), np.int64)
+    for layer, row in np.ndindex(*matched.shape[:2]):
+        count = int(counts[row])
+        queries, targets = linear_sum_assignment(cost[layer, row, :, :count])
+        free = np.setdiff1d(np.arange(cost.shape[2]), queries)
+        matched[layer, row, targets] = queries
+        matched[layer, row, count:] = free[: most - count]
+    real = torch.arange(most, device=counts.device) < counts[:, None]
+    return torch.from_numpy(matched).to(counts.device), real
 
 
 def _presence_loss(logits: Tensor, presence: Tensor) -> Tensor:
+    """Of each layer: ``[l, n]`` → ``[l]``."""
     known = (presence >= 0).float()
-    loss = functional.binary_cross_entropy_with_logits(
-        logits, presence.clamp(min=0), reduction="none"
-    )
-    return (loss * known).sum() / known.sum().clamp(min=1)
+    truth = presence.clamp(min=0).expand_as(logits)
+    loss = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (loss * known).sum(1) / known.sum().clamp(min=1)
 
 
-def _semantic_loss(logits: Tensor, pairs: Pairs) -> Tensor:
-    flat, truth = logits.flatten(1), pairs.semantic.flatten(1)
+def _semantic_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+    flat, truth = logits.flatten(1), coverage.flatten(1)
     present = (truth.sum(1) > 0).float()
     cross_entropy = functional.binary_cross_entropy_with_logits(flat, truth, reduction="none").mean(
         1
@@ -183,12 +199,12 @@ def _semantic_loss(logits: Tensor, pairs: Pairs) -> Tensor:
 def _mask_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     # Averaged over the sticker's own area and as much again around it, not over the whole
     # picture, where small stickers would weigh nothing.
-    loss = functional.binary_cross_entropy_with_logits(logits, coverage, reduction="none").sum(1)
-    return loss / (2 * coverage.sum(1) + 8)
+    loss = functional.binary_cross_entropy_with_logits(logits, coverage, reduction="none").sum(-1)
+    return loss / (2 * coverage.sum(-1) + _LEAST_AREA * coverage.shape[-1])
 
 
 def _dice_loss(logits: Tensor, coverage: Tensor) -> Tensor:
     likelihood = logits.sigmoid()
-    shared = (likelihood * coverage).sum(1)
+    shared = (likelihood * coverage).sum(-1)
     # Squares in the denominator make soft targets reachable (Milletari et al., 2016).
-    return 1 - (2 * shared + 1) / ((likelihood**2).sum(1) + (coverage**2).sum(1) + 1)
+    return 1 - (2 * shared + 1) / ((likelihood**2).sum(-1) + (coverage**2).sum(-1) + 1)

@@ -119,7 +119,7 @@ class PhraseSampler:
     """
 
     book: PhraseBook
-    absent_share: float = 0.35
+    absent_share: float = 0.33
 
     @cached_property
     def look_alikes(self) -> Mapping[int, tuple[Concept, ...]]:

@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer, Sam3Model
 
 from services.segmenter.operators import install_roi_align
 from services.stickers.phrases import PhraseBook
-from services.stickers.segmenter.checkpoint import export, new_model, new_tokenizer
+from services.stickers.segmenter.checkpoint import export, go_on_from, new_model, new_tokenizer
 from services.stickers.segmenter.data import BatchMaker
 from services.stickers.segmenter.loop import Plan, Trainer
 from services.stickers.segmenter.sampling import PhraseSampler
@@ -40,10 +40,12 @@ def main() -> None:
     """Assemble the trainer from the command line and run it."""
     parser = argparse.ArgumentParser(description="Train the tiny Sam3Model of sticker world.")
     parser.add_argument("--out", type=Path, default=Path("runs/segmenter"))
+    parser.add_argument("--start", help="checkpoint to go on from: a folder or hub id")
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--images", type=int, default=Plan.images)
     parser.add_argument("--dense-share", type=float, default=Plan.dense_share)
+    parser.add_argument("--exemplar-from", type=float, default=Plan.exemplar_from)
     parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate)
     parser.add_argument("--validation-scenes", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
@@ -56,8 +58,9 @@ def main() -> None:
     sampler = PhraseSampler(book)
     tokenizer = new_tokenizer(book)
     model = new_model(tokenizer, arguments.seed)
-    finest = model.config.vision_config.backbone_feature_sizes[0][0]
-    grid = model.config.vision_config.backbone_feature_sizes[1][0]
+    if arguments.start is not None:
+        go_on_from(arguments.start, model)
+    finest, *_, grid, _ = (side for side, _ in model.config.vision_config.backbone_feature_sizes)
     batches = BatchMaker(sampler, tokenizer, model.config.image_size, grid, finest)
     plan = Plan(
         steps=arguments.steps,
@@ -65,6 +68,7 @@ def main() -> None:
         images=arguments.images,
         dense_share=arguments.dense_share,
         learning_rate=arguments.learning_rate,
+        exemplar_from=arguments.exemplar_from,
     )
     names = name_tokens(tokenizer, book.vocabulary)
     trainer = Trainer(model, batches, names, plan, arguments.out)
