@@ -85,8 +85,11 @@ train-tiny: $(READY) ## Train the tiny checkpoints again, segmenter then planner
 	$(MALLOC) $(BIN)/python -m services.stickers.planner.train
 
 .PHONY: eval
-eval: $(READY) ## Measure the shipped checkpoints through the public API, as the README reports
-	$(BIN)/python -m services.stickers.evaluation --scenes 300
+eval: $(READY) ## Measure the shipped checkpoints through the public API: every figure, into out/eval
+	@mkdir -p out/eval
+	set -o pipefail; $(BIN)/python -m services.stickers.evaluation --json out/eval/figures.json \
+	  --sheet out/eval/worst.png --confusion out/eval/confusion.png \
+	  --reliability out/eval/reliability.png | tee out/eval/figures.txt
 
 .PHONY: bench
 bench: $(READY) ## Measure throughput, latency and their shares against a plain loop

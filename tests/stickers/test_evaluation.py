@@ -12,11 +12,14 @@ import pytest
 from limelight import AsyncClient, LimelightError
 from services.codecs.masks import decode_rle, encode_rle
 from services.domain import RLE, Plan, PlanOutcome
+from services.stickers.evaluation.calibration import LOW_THRESHOLD, calibrate
 from services.stickers.evaluation.examination import Examiner, SceneMarks
 from services.stickers.evaluation.figures import Figures, count
+from services.stickers.evaluation.floors import Bounds
 from services.stickers.evaluation.questions import Paper, Setter
 from services.stickers.evaluation.report import Report
 from services.stickers.evaluation.sheet import draw, worst
+from services.stickers.evaluation.worlds import OwnRenderer, World
 from services.stickers.instructions import Family
 from services.stickers.splits import VALIDATION
 from services.stickers.vocabulary import Vocabulary
@@ -199,18 +202,86 @@ async def test_the_sheet_shows_wrong_answers_of_every_family(examined: Callable[
     wrong = worst([mark for one in marks for mark in one.instructions], 6)
     assert len({mark.question.instruction.family for mark in wrong}) == 6
     assert not any(mark.exact for mark in wrong)
-    sheet = draw(wrong)
-    assert sheet.height == 3 * draw(wrong[:1]).height
+    sheet = draw(wrong, OwnRenderer())
+    assert sheet.height == 3 * draw(wrong[:1], OwnRenderer()).height
     assert len(sheet.getcolors(1 << 24) or ()) > 100
 
 
-async def test_thresholds_name_what_falls_short(examined: Callable[..., Any]) -> None:
+async def test_bounds_name_what_falls_short(examined: Callable[..., Any]) -> None:
     figures = figures_of(await examined(lie=True))
-    report = Report("validation", SEEDS[0], len(SEEDS), False, (), 1.0, figures)
-    assert json.loads(json.dumps(report.to_dict()))["figures"]["phrases"]["presence"] == 0.0
-    assert report.shortfalls({"phrase-f1": 1.0, "presence": None}) == []
-    (line,) = report.shortfalls({"phrase-f1": 1.0, "presence": 0.9})
-    assert "presence" in line
+    assert Bounds(phrase_f1=1.0, mean_iou=1.0, false_per_absent=0.0).broken(figures) == []
+    (line,) = Bounds(phrase_f1=1.0, presence=0.9).broken(figures)
+    assert line == "presence is 0.000, below 0.9"
+
+
+async def test_too_many_false_instances_break_a_bound(examined: Callable[..., Any]) -> None:
+    figures = figures_of(await examined(invent=True))
+    assert figures.phrases.false_per_absent == pytest.approx(1.0, abs=0.4)
+    (line,) = Bounds(false_per_absent=0.03).broken(figures)
+    assert line.startswith("false instances per absent phrase are")
+
+
+async def test_a_report_becomes_json(examined: Callable[..., Any]) -> None:
+    figures = figures_of(await examined(lie=True))
+    report = Report(World.OWN, "validation", SEEDS[0], len(SEEDS), False, (), 1.0, figures)
+    told = json.loads(json.dumps(report.to_dict()))
+    assert told["world"] == "own"
+    assert told["figures"]["phrases"]["presence"] == 0.0
+    assert len(told["figures"]["concepts"]) == len(figures.concepts) > 20
+
+
+async def test_what_is_answered_for_another_concept_is_named(examined: Callable[..., Any]) -> None:
+    assert figures_of(await examined()).confusions == ()
+    figures = figures_of(await examined(invent=True))
+    names = {concept.name for concept in Vocabulary.load().concepts}
+    assert figures.confusions
+    for one in figures.confusions:
+        assert {one.asked, one.answered} <= names
+        assert one.asked != one.answered
+        assert 0 < one.count <= one.chances
+    counts = [one.count for one in figures.confusions]
+    assert counts == sorted(counts, reverse=True)
+
+
+async def test_plans_that_use_what_they_need_not_are_counted(examined: Callable[..., Any]) -> None:
+    right = figures_of(await examined()).plan_parts
+    assert {one.missing for one in right} == {one.needless for one in right} == {0.0}
+
+    def bare(plan: Plan) -> Plan:
+        return replace(plan, select=None, review=True)
+
+    parts = {one.part: one for one in figures_of(await examined(plan=bare)).plan_parts}
+    assert parts["select"].needed > 0
+    assert (parts["select"].missing, parts["select"].needless) == (1.0, 0.0)
+    assert (parts["review"].needed, parts["review"].needless) == (0, 1.0)
+
+
+async def test_figures_by_concept_add_up(examined: Callable[..., Any]) -> None:
+    marks = await examined(spoil=lambda masks: masks[1:])
+    concepts = {one.concept: one for one in figures_of(marks).concepts}
+    alone = [m for one in marks for m in one.phrases if len(m.question.meant) == 1]
+    assert sum(one.queries for one in concepts.values()) == len(alone)
+    for name, one in concepts.items():
+        of_concept = [m for m in alone if m.question.concept.name == name]
+        hits = sum(m.comparison.hits for m in of_concept)
+        wanted = sum(m.comparison.wanted for m in of_concept)
+        assert one.wanted == wanted
+        assert one.f1 == pytest.approx(2 * hits / max(1, wanted + hits))
+
+
+async def test_scores_are_judged_below_the_default_threshold(
+    setter: Setter, papers: list[Paper]
+) -> None:
+    servicer = Truthful(papers, setter.writer.phrases, score=0.3)
+    async with serving(servicer) as address, AsyncClient(address) as client:
+        answers = await Examiner(client, setter).scores(SEEDS)
+    assert servicer.thresholds == pytest.approx([LOW_THRESHOLD] * servicer.calls)
+    found = calibrate(answers)
+    assert found.queries == sum(len(paper.phrases) for paper in papers)
+    assert [one.instances > 0 for one in found.bins] == [number == 3 for number in range(10)]
+    assert found.bins[3].right == 1.0
+    assert found.expected_error == pytest.approx(0.7)
+    assert (found.used.f1, found.best.f1) == (0.0, 1.0)
 
 
 def _part(mask: RLE, share: float) -> RLE:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from services.codecs.masks import encode_rle
 from services.domain import RLE
-from services.stickers.evaluation.matching import compare, iou_matrix, matched
+from services.stickers.evaluation.matching import compare, iou_matrix, matched, ranked_hits
 
 SIZE = (40, 60)
 
@@ -114,6 +114,18 @@ def test_matching_takes_more_pairs_before_better_ones() -> None:
 def test_matching_takes_the_better_of_two_for_one_instance() -> None:
     ious = np.array([[0.6], [0.9], [0.7]])
     assert matched(ious, 0.5) == [(1, 0)]
+
+
+def test_the_best_score_takes_an_instance_first() -> None:
+    rough, exact = box(0, 0, 10, 6), LEFT
+    assert ranked_hits([rough, exact, RIGHT], [LEFT, RIGHT], []) == [True, False, True]
+    assert ranked_hits([exact, rough], [LEFT], []) == [True, False]
+
+
+def test_ranked_masks_on_dont_care_stickers_are_excused_but_where_they_hit() -> None:
+    assert ranked_hits([LEFT, RIGHT, MIDDLE], [LEFT], [LEFT, RIGHT]) == [True, None, False]
+    assert ranked_hits([RIGHT], [], []) == [False]
+    assert ranked_hits([], [LEFT], []) == []
 
 
 def test_ious_are_those_of_the_pixels() -> None:

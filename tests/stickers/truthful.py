@@ -34,6 +34,8 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
         book: what phrases mean.
         spoil: what becomes of an answer's masks.
         hidden: whether "don't care" instances are answered, too.
+        invent: whether a phrase of nothing that is there is answered with the first instance.
+        score: of every instance.
         lie: whether the presence told is the opposite of the true one.
         plan: what becomes of a plan (the masks stay those of the right one).
         fail: the status of every call whose number is a multiple of `fail_every`.
@@ -43,11 +45,14 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
     book: PhraseBook
     spoil: Callable[[Masks], Masks] = list
     hidden: bool = False
+    invent: bool = False
+    score: float = 1.0
     lie: bool = False
     plan: Callable[[Plan], Plan] = lambda plan: plan
     fail: grpc.StatusCode = grpc.StatusCode.INTERNAL
     fail_every: int = 0
     calls: int = field(default=0, init=False)
+    thresholds: list[float] = field(default_factory=list, init=False)
 
     async def Segment(  # noqa: N802
         self, request: limelight_pb2.SegmentRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -56,6 +61,7 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
         if self.fail_every and self.calls % self.fail_every == 0:
             await context.abort(self.fail, "on purpose")
         task = request.task
+        self.thresholds.append(task.score_threshold)
         paper = next(paper for paper in self.papers if paper.content == task.image.content)
         if task.WhichOneof("want") == "instruction":
             asked = next(
@@ -91,6 +97,8 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
                 meant = {i for i, one in shown.items() if one.concept.index in concepts}
                 found = {i for i in meant if not shown[i].dont_care}
                 hidden = meant - found
+                if self.invent and not meant:
+                    found = {0}
             presence = float(bool(found))
         if self.lie:
             presence = 1.0 - presence
@@ -104,7 +112,9 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
                 plan=plan_to_proto(plan),
                 queries=[limelight_pb2.QueryOutcome(presence=presence)],
                 instances=[
-                    limelight_pb2.Instance(id=number, mask=media_pb2.Mask(rle=rle_to_proto(mask)))
+                    limelight_pb2.Instance(
+                        id=number, score=self.score, mask=media_pb2.Mask(rle=rle_to_proto(mask))
+                    )
                     for number, mask in enumerate(masks, start=1)
                 ],
                 models=[limelight_pb2.Model(role="segmenter", name="truth", revision="1")],

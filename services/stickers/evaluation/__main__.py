@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -20,44 +19,77 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from limelight import AsyncClient, LimelightError
+from limelight import LimelightError
 from services.cli.console import Exit, err, fail, fail_call, out
 from services.cli.local import Engine, Profile, build_arguments, fail_start, progress
 from services.cli.stack import StartFailed
 from services.cli.state import StackConfig
 from services.stickers import splits
-from services.stickers.evaluation import sheet as sheets
-from services.stickers.evaluation.examination import Examiner, SceneMarks
-from services.stickers.evaluation.figures import count
-from services.stickers.evaluation.questions import Setter
-from services.stickers.evaluation.report import Report, show
+from services.stickers.evaluation.floors import (
+    FLOORS,
+    GATE_INSTRUCTIONS,
+    GATE_SCENES,
+    Bounds,
+)
+from services.stickers.evaluation.measuring import (
+    Measured,
+    Task,
+    draw_confusion,
+    draw_reliability,
+    draw_sheet,
+    measure,
+)
+from services.stickers.evaluation.report import show
 from services.stickers.evaluation.temporary import temporary_stack
-from services.stickers.vocabulary import Vocabulary
+from services.stickers.evaluation.worlds import World
 
 
 class Split(StrEnum):
-    """Whose scenes; only held-out ones may be reported."""
+    """Whose seeds; only held-out ones may be reported."""
 
     HELD_OUT = "held-out"
     VALIDATION = "validation"
     TRAINING = "training"
 
 
-_SEEDS = {
-    Split.HELD_OUT: splits.HELD_OUT,
-    Split.VALIDATION: splits.VALIDATION,
-    Split.TRAINING: splits.TRAINING,
-}
+class Worlds(StrEnum):
+    """Which renderers' scenes."""
+
+    OWN = "own"
+    SECOND = "second"
+    BOTH = "both"
+
+    @property
+    def each(self) -> tuple[World, ...]:
+        return tuple(World) if self is Worlds.BOTH else (World(self.value),)
+
+
+# Scenes between two lines of a log.
+_LOG_EVERY = 50
+
 _Share = Annotated[float | None, typer.Option(min=0.0, max=1.0, metavar="0..1")]
 
 
 def main(
-    scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 300,
-    split: Annotated[Split, typer.Option(help="Whose scenes.")] = Split.HELD_OUT,
+    world: Annotated[
+        Worlds,
+        typer.Option(
+            help="own: the renderer that training draws with. second: one written apart from it."
+        ),
+    ] = Worlds.BOTH,
+    scenes: Annotated[int, typer.Option(min=1, help="How many scenes of each world.")] = 500,
+    split: Annotated[Split, typer.Option(help="Whose seeds.")] = Split.HELD_OUT,
     first: Annotated[int, typer.Option(min=0, help="Seeds of the split to pass over.")] = 0,
     per_scene: Annotated[
         int, typer.Option("--instructions", min=0, help="Instructions asked about a scene.")
     ] = 3,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate",
+            help="Ask a small fixed part, and end with 1 when a figure is below its floor.",
+        ),
+    ] = False,
     address: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="A deployment. Default: a local stack, for now."),
@@ -83,6 +115,20 @@ def main(
     sheet: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Draw the worst answers here (PNG).")
     ] = None,
+    confusion: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Draw here which concepts were taken for which."),
+    ] = None,
+    reliability: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Ask for low scores, too, and draw here how far they can be trusted.",
+        ),
+    ] = None,
+    reliability_scenes: Annotated[
+        int, typer.Option(min=1, help="Scenes of each world that --reliability asks about.")
+    ] = 150,
     min_phrase_f1: _Share = None,
     min_presence: _Share = None,
     min_exemplar_f1: _Share = None,
@@ -90,59 +136,78 @@ def main(
 ) -> None:
     """Measure phrases, exemplars and instructions on sticker world through the public API.
 
-    With --min-... it ends with 1 when that figure is below.
+    Pictures of several worlds are told apart by the world's name in theirs ("x.png": "x-own.png").
+    With --min-... it ends with 1 when that figure of any world is below.
     """
-    seeds = _SEEDS[split][first : first + scenes]
-    if len(seeds) < scenes:
-        fail(f"the {split} split has only {len(_SEEDS[split])} seeds", Exit.USAGE)
+    bounds = Bounds(
+        phrase_f1=min_phrase_f1,
+        presence=min_presence,
+        exemplar_f1=min_exemplar_f1,
+        instructions=min_instructions,
+    )
+    if gate:
+        scenes, per_scene, first, split = GATE_SCENES, GATE_INSTRUCTIONS, 0, Split.HELD_OUT
+    tasks = [
+        Task(
+            world=one,
+            split=split.value,
+            seeds=_seeds(one, split, first, scenes),
+            per_scene=per_scene,
+            perfect_plans=perfect_plans,
+            scored=reliability_scenes if reliability is not None else 0,
+        )
+        for one in world.each
+    ]
     config = StackConfig(
         name="evaluation",
         planner=build_arguments(Profile.TINY, "planner", planner_model, engine),
         segmenter=build_arguments(Profile.TINY, "segmenter", segmenter_model, engine),
     )
-    setter = Setter(Vocabulary.load(), per_scene)
+    measured = []
     with _deployment(address, config) as where:
-        began = time.monotonic()
-        try:
-            marks = asyncio.run(_examine(where, setter, seeds, concurrency, perfect_plans))
-        except* LimelightError as group:
-            error = group.exceptions[0]
-            assert isinstance(error, LimelightError)
-            fail_call(error, where)
-        seconds = round(time.monotonic() - began, 1)
-    report = Report(
-        split=split.value,
-        first_seed=seeds[0],
-        scenes=len(seeds),
-        perfect_plans=perfect_plans,
-        models=tuple(
-            sorted({m for one in marks for m in one.models}, key=lambda m: (m.role, m.revision))
-        ),
-        seconds=seconds,
-        figures=count(
-            [mark for one in marks for mark in one.phrases],
-            [mark for one in marks for mark in one.exemplars],
-            [mark for one in marks for mark in one.instructions],
-        ),
-    )
-    show(report, out())
+        for task in tasks:
+            measured.append(_measured(where, task, concurrency))
+            show(measured[-1].report, out())
+    broken: list[str] = []
+    for one in measured:
+        report = one.report
+        name = f"-{report.world}" if len(measured) > 1 else ""
+        if sheet is not None:
+            draw_sheet(one, sheet.with_stem(sheet.stem + name))
+        if confusion is not None:
+            draw_confusion(report, confusion.with_stem(confusion.stem + name))
+        if reliability is not None:
+            draw_reliability(report, reliability.with_stem(reliability.stem + name))
+        for bound in (bounds, FLOORS[report.world]) if gate else (bounds,):
+            broken += [f"{report.world} world: {line}" for line in bound.broken(report.figures)]
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    if sheet is not None:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        wrong = sheets.worst([mark for one in marks for mark in one.instructions], 12)
-        sheets.draw(wrong).save(sheet, "PNG")
-    shortfalls = report.shortfalls(
-        {
-            "phrase-f1": min_phrase_f1,
-            "presence": min_presence,
-            "exemplar-f1": min_exemplar_f1,
-            "instructions": min_instructions,
-        }
-    )
-    if shortfalls:
-        fail("; ".join(shortfalls))
+        worlds = {one.report.world.value: one.report.to_dict() for one in measured}
+        json_path.write_text(json.dumps({"worlds": worlds}, indent=2) + "\n", encoding="utf-8")
+    if broken:
+        fail("; ".join(broken))
+
+
+def _seeds(world: World, split: Split, first: int, scenes: int) -> range:
+    if split is Split.HELD_OUT:
+        seeds = world.held_out
+    elif world is World.SECOND:
+        fail("the second world has held-out seeds alone: add --world own", Exit.USAGE)
+    else:
+        seeds = splits.VALIDATION if split is Split.VALIDATION else splits.TRAINING
+    if len(seeds[first : first + scenes]) < scenes:
+        fail(f"the {split} split has only {len(seeds)} seeds", Exit.USAGE)
+    return seeds[first : first + scenes]
+
+
+def _measured(address: str, task: Task, concurrency: int) -> Measured:
+    try:
+        with _bar(err(), f"{task.world} world", task.steps) as step:
+            return asyncio.run(measure(address, task, concurrency, step))
+    except* LimelightError as group:
+        error = group.exceptions[0]
+        assert isinstance(error, LimelightError)
+        fail_call(error, address)
 
 
 @contextlib.contextmanager
@@ -161,29 +226,26 @@ def _deployment(address: str | None, config: StackConfig) -> Iterator[str]:
         yield state.addresses["gateway"]
 
 
-async def _examine(
-    address: str, setter: Setter, seeds: range, concurrency: int, perfect_plans: bool
-) -> list[SceneMarks]:
-    with _bar(err(), len(seeds)) as step:
-        async with AsyncClient(address) as client:
-            examiner = Examiner(
-                client, setter, concurrency=concurrency, perfect_plans=perfect_plans
-            )
-            return await examiner.examine(seeds, step)
-
-
 @contextlib.contextmanager
-def _bar(console: Console, total: int) -> Iterator[Callable[[], None]]:
+def _bar(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
     columns = (
-        TextColumn("scenes"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as shown:
-        task = shown.add_task("scenes", total=total)
-        yield lambda: shown.advance(task)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+        task = shown.add_task(name, total=total)
+
+        def step() -> None:
+            shown.advance(task)
+            done = round(shown.tasks[task].completed)
+            # A log gets a line now and then instead of a bar that moves.
+            if not console.is_terminal and (done % _LOG_EVERY == 0 or done == total):
+                console.print(f"{name}: asked about {done} of {total} scenes")
+
+        yield step
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ number of workers is the number of calls under way and of scenes in memory.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from limelight import AsyncClient, LimelightError, ModelInfo, Segmentation
 from limelight.client import SegmentOptions
 from services.codecs.masks import validate_rle
 from services.domain import Plan, PlanOutcome
 from services.errors import ServiceError
+from services.stickers.evaluation.calibration import LOW_THRESHOLD, ScoredAnswer, judge
 from services.stickers.evaluation.marking import (
     Answer,
     ExemplarMark,
@@ -24,6 +26,8 @@ from services.stickers.evaluation.marking import (
 )
 from services.stickers.evaluation.questions import Paper, Setter
 from services.stickers.planner.oracle import Oracle
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,20 +77,51 @@ class Examiner:
         Raises:
             LimelightError: nothing answers at the address. Every other failed call is marked.
         """
-        marks: dict[int, SceneMarks] = {}
+        return await self._papers(self._setter, self._scene, seeds, on_scene)
+
+    async def scores(
+        self, seeds: Sequence[int], on_scene: Callable[[], None] = lambda: None
+    ) -> list[ScoredAnswer]:
+        """The phrases of each seed's scene again, asked with a low threshold, for calibration.
+
+        Raises:
+            LimelightError: nothing answers at the address. Other failed calls answered nothing.
+        """
+        phrases_alone = replace(self._setter, per_scene=0)
+        scenes = await self._papers(phrases_alone, self._scored, seeds, on_scene)
+        return [answer for scene in scenes for answer in scene]
+
+    async def _papers(
+        self,
+        setter: Setter,
+        ask: Callable[[Paper], Awaitable[T]],
+        seeds: Sequence[int],
+        on_scene: Callable[[], None],
+    ) -> list[T]:
+        """What `ask` makes of each seed's paper, in the order of the seeds."""
+        answers: dict[int, T] = {}
         waiting = iter(seeds)
+
+        async def work(seeds: Iterator[int]) -> None:
+            for seed in seeds:
+                paper = await asyncio.to_thread(setter.paper, seed)
+                answers[seed] = await ask(paper)
+                on_scene()
+
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
-                group.create_task(self._work(waiting, marks, on_scene))
-        return [marks[seed] for seed in seeds]
+                group.create_task(work(waiting))
+        return [answers[seed] for seed in seeds]
 
-    async def _work(
-        self, seeds: Iterator[int], marks: dict[int, SceneMarks], on_scene: Callable[[], None]
-    ) -> None:
-        for seed in seeds:
-            paper = await asyncio.to_thread(self._setter.paper, seed)
-            marks[seed] = await self._scene(paper)
-            on_scene()
+    async def _scored(self, paper: Paper) -> list[ScoredAnswer]:
+        answers = []
+        for question in paper.phrases:
+            options: SegmentOptions = {
+                "phrases": [question.phrase],
+                "score_threshold": LOW_THRESHOLD,
+            }
+            answers.append(judge(paper, question, await self._ask(paper, set(), None, options)))
+        return answers
 
     async def _scene(self, paper: Paper) -> SceneMarks:
         models: set[ModelInfo] = set()
@@ -150,4 +185,5 @@ def _checked(answer: Segmentation, paper: Paper, models: set[ModelInfo]) -> Answ
     if any((mask.size[1], mask.size[0]) != paper.scene.size for mask in masks):
         return Answer(error="mask of another size")
     presence = answer.queries[0].presence if answer.queries else None
-    return Answer(masks, presence, answer.plan)
+    scores = tuple(instance.score for instance in answer.instances)
+    return Answer(masks, scores, presence, answer.plan)

@@ -4,35 +4,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from services.stickers.evaluation.concepts import ConceptFigures, by_concept
+from services.stickers.evaluation.confusion import Confusion, confusions
+from services.stickers.evaluation.detections import (
+    Detection,
+    detected,
+    presence_share,
+    share_of,
+)
 from services.stickers.evaluation.marking import ExemplarMark, InstructionMark, PhraseMark
-from services.stickers.evaluation.matching import Comparison
+from services.stickers.evaluation.plans import PlanPart, plan_parts
 from services.stickers.evaluation.questions import PhraseKind
 from services.stickers.instructions import Family
 
 NO_PLAN = "no plan"
-
-
-@dataclass(frozen=True)
-class Detection:
-    """How well instances were found, over all answers together (not a mean of the answers').
-
-    Attributes:
-        queries: answers counted.
-        wanted, answered, excused: instances wanted, answered, and answered but "don't care".
-        f1, f1_strict: of instances, at IoU 0.5 and 0.75.
-        precision, recall: at IoU 0.5.
-        mean_iou: of the matches at 0.5.
-    """
-
-    queries: int
-    wanted: int
-    answered: int
-    excused: int
-    f1: float
-    f1_strict: float
-    precision: float
-    recall: float
-    mean_iou: float
 
 
 @dataclass(frozen=True)
@@ -88,6 +73,9 @@ class Figures:
         exemplars_negative: the exemplar queries with a negative box.
         family_mean: of the families' `exact`, each counted alike.
         families: by family.
+        concepts: phrase queries by concept, in the vocabulary's order.
+        confusions: concepts taken for others, the most frequent first.
+        plan_parts: what plans use beside the canonical ones.
         outcomes: plans by how they came about.
         errors: failed calls by what they failed of.
         calls: calls made, failed ones included.
@@ -99,6 +87,9 @@ class Figures:
     instructions: InstructionFigures
     family_mean: float
     families: dict[str, InstructionFigures]
+    concepts: tuple[ConceptFigures, ...]
+    confusions: tuple[Confusion, ...]
+    plan_parts: tuple[PlanPart, ...]
     outcomes: dict[str, int]
     errors: dict[str, int]
     calls: int
@@ -119,21 +110,18 @@ def count(
     marks = [*phrases, *exemplars, *instructions]
     return Figures(
         phrases=_phrases(phrases),
-        exemplars=_detection(m.comparison for m in exemplars),
-        exemplars_negative=_detection(
+        exemplars=detected(m.comparison for m in exemplars),
+        exemplars_negative=detected(
             m.comparison for m in exemplars if m.question.negative is not None
         ),
         instructions=_instructions(instructions),
-        family_mean=_share(sum(one.exact for one in families.values()), len(families)),
+        family_mean=share_of(sum(one.exact for one in families.values()), len(families)),
         families=families,
-        outcomes=dict(
-            sorted(
-                Counter(
-                    NO_PLAN if m.plan is None else m.plan.outcome.value for m in instructions
-                ).items()
-            )
-        ),
-        errors=dict(sorted(Counter(mark.error for mark in marks if mark.error).items())),
+        concepts=by_concept(phrases),
+        confusions=confusions(phrases),
+        plan_parts=plan_parts(instructions),
+        outcomes=_counted(NO_PLAN if m.plan is None else m.plan.outcome for m in instructions),
+        errors=_counted(mark.error for mark in marks if mark.error),
         calls=len(marks),
     )
 
@@ -143,42 +131,19 @@ def _phrases(marks: Sequence[PhraseMark]) -> PhraseFigures:
     by_kind = {kind: of_kind for kind, of_kind in by_kind.items() if of_kind}
     absent = [m for m in marks if not m.question.wanted and not m.question.dont_care]
     return PhraseFigures(
-        all=_detection(m.comparison for m in marks),
-        present=_detection(m.comparison for m in marks if m.question.wanted),
-        kinds={k: _detection(m.comparison for m in of_kind) for k, of_kind in by_kind.items()},
-        presence=_presence(marks),
-        presence_by_kind={kind: _presence(of_kind) for kind, of_kind in by_kind.items()},
+        all=detected(m.comparison for m in marks),
+        present=detected(m.comparison for m in marks if m.question.wanted),
+        kinds={k: detected(m.comparison for m in of_kind) for k, of_kind in by_kind.items()},
+        presence=presence_share(marks),
+        presence_by_kind={kind: presence_share(of_kind) for kind, of_kind in by_kind.items()},
         presence_unknown=sum(m.presence_right is None for m in marks),
-        false_per_absent=_share(sum(m.comparison.answered for m in absent), len(absent)),
-    )
-
-
-def _presence(marks: Iterable[PhraseMark]) -> float:
-    known = [mark.presence_right for mark in marks if mark.presence_right is not None]
-    return _share(sum(known), len(known))
-
-
-def _detection(comparisons: Iterable[Comparison]) -> Detection:
-    counted = list(comparisons)
-    wanted = sum(c.wanted for c in counted)
-    answered = sum(c.answered for c in counted)
-    hits = sum(c.hits for c in counted)
-    return Detection(
-        queries=len(counted),
-        wanted=wanted,
-        answered=answered,
-        excused=sum(c.excused for c in counted),
-        f1=_share(2 * hits, wanted + answered),
-        f1_strict=_share(2 * sum(c.strict_hits for c in counted), wanted + answered),
-        precision=_share(hits, answered),
-        recall=_share(hits, wanted),
-        mean_iou=_share(sum(c.iou_sum for c in counted), hits),
+        false_per_absent=share_of(sum(m.comparison.answered for m in absent), len(absent)),
     )
 
 
 def _instructions(marks: Sequence[InstructionMark]) -> InstructionFigures:
     def share(counted: Iterable[bool]) -> float:
-        return _share(sum(counted), len(marks))
+        return share_of(sum(counted), len(marks))
 
     return InstructionFigures(
         asked=len(marks),
@@ -190,5 +155,5 @@ def _instructions(marks: Sequence[InstructionMark]) -> InstructionFigures:
     )
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(map(str, names)).items()))

@@ -96,7 +96,7 @@ def mark_phrase(paper: Paper, question: PhraseQuestion, answer: Answer) -> Phras
         said = None if answer.presence is None else answer.presence >= PRESENT
         right = said == bool(question.wanted)
     there = [instance.concept.index for instance in paper.scene.instances]
-    # A true instance has no more than one mask that is mostly it: no two overlap.
+    # True instances do not overlap, so a mask is mostly one of them or none.
     ious = iou_matrix(answer.masks, paper.masks)
     shown = [there[column] for _, column in np.argwhere(ious >= LOOSE).tolist()]
     return PhraseMark(

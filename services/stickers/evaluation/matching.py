@@ -2,7 +2,8 @@
 
 Matching is one to one and optimal (Hungarian): as many pairs as possible whose IoU reaches the
 threshold, and of those choices the one with the greatest sum of IoU. Scores play no part, so the
-order of an answer cannot change a figure. A mask left over is excused, neither right nor wrong,
+order of an answer cannot change a figure; only where scores themselves are judged does the best
+score take the first pick (`ranked_hits`). A mask left over is excused, neither right nor wrong,
 when at least half of its pixels lie on "don't care" stickers that it may show.
 """
 
@@ -65,10 +66,8 @@ def compare(answered: Sequence[RLE], wanted: Sequence[RLE], dont_care: Sequence[
     ious = iou_matrix(answered, wanted)
     pairs = matched(ious, LOOSE)
     paired = {row for row, _ in pairs}
-    covered = _covered(answered, dont_care).tolist()
-    excused = sum(
-        row not in paired and share >= _EXCUSED_SHARE for row, share in enumerate(covered)
-    )
+    excusable = _excusable(answered, dont_care)
+    excused = sum(row not in paired and may for row, may in enumerate(excusable))
     return Comparison(
         wanted=len(wanted),
         answered=len(answered) - excused,
@@ -77,6 +76,26 @@ def compare(answered: Sequence[RLE], wanted: Sequence[RLE], dont_care: Sequence[
         strict_hits=len(matched(ious, STRICT)),
         iou_sum=float(sum(ious[pair] for pair in pairs)),
     )
+
+
+def ranked_hits(
+    answered: Sequence[RLE], wanted: Sequence[RLE], dont_care: Sequence[RLE]
+) -> list[bool | None]:
+    """For each mask of an answer, best score first, whether it is right; None: excused.
+
+    Each takes the wanted instance that it shows best (IoU 0.5 or more) of those not yet taken, as
+    COCO's evaluation does: what is right above some score does not hang on what came below it.
+    """
+    ious = iou_matrix(answered, wanted)
+    hits: list[bool | None] = []
+    for row, may in enumerate(_excusable(answered, dont_care)):
+        best = int(ious[row].argmax()) if wanted else None
+        if best is not None and ious[row, best] >= LOOSE:
+            ious[:, best] = 0.0
+            hits.append(True)
+        else:
+            hits.append(None if may else False)
+    return hits
 
 
 def iou_matrix(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
@@ -100,12 +119,12 @@ def matched(ious: NDArray[np.float64], threshold: float) -> list[tuple[int, int]
     ]
 
 
-def _covered(answered: Sequence[RLE], by: Sequence[RLE]) -> NDArray[np.float64]:
-    """The share of each mask's pixels that lies on `by`, whose masks do not overlap."""
-    if not answered or not by:
-        return np.zeros(len(answered))
-    shared = intersection_areas(answered, by).sum(axis=1)
-    return np.asarray(shared / np.maximum(_areas(answered), 1), np.float64)
+def _excusable(answered: Sequence[RLE], dont_care: Sequence[RLE]) -> list[bool]:
+    """Whether at least half of each mask's pixels lies on `dont_care`, which do not overlap."""
+    if not answered or not dont_care:
+        return [False] * len(answered)
+    shared = intersection_areas(answered, dont_care).sum(axis=1)
+    return [bool(share >= _EXCUSED_SHARE) for share in shared / np.maximum(_areas(answered), 1)]
 
 
 def _areas(masks: Sequence[RLE]) -> NDArray[np.int64]:

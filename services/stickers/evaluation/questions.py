@@ -151,9 +151,7 @@ class Setter:
                 asked.append((kind, phrase, concept))
         return tuple(self._question(scene, *one) for one in asked)
 
-    def _named(
-        self, concept: Concept, rng: np.random.Generator
-    ) -> tuple[PhraseKind, str, Concept]:
+    def _named(self, concept: Concept, rng: np.random.Generator) -> tuple[PhraseKind, str, Concept]:
         """A concept that is there by its name, plural or, where it has several words, last word."""
         name, plural = concept.name, concept.plural
         if " " in name and rng.random() < 0.4:
@@ -233,4 +231,3 @@ def _pick(instances: Sequence[Instance], rng: np.random.Generator) -> Instance:
 
 def _box(instance: Instance) -> Box:
     return Box(*map(float, instance.box))
-

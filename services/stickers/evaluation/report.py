@@ -1,7 +1,8 @@
-"""What an evaluation found: a table for people, JSON for programs, and whether it suffices."""
+"""What an evaluation found of one world: tables for people, JSON for programs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from rich import box
@@ -9,7 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from limelight import ModelInfo
-from services.stickers.evaluation.figures import Detection, Figures
+from services.stickers.evaluation.calibration import USED_THRESHOLD, Calibration
+from services.stickers.evaluation.detections import Detection
+from services.stickers.evaluation.figures import Figures
+from services.stickers.evaluation.worlds import World
+
+_MOST_CONFUSIONS = 12
 
 
 @dataclass(frozen=True)
@@ -17,13 +23,17 @@ class Report:
     """The figures and what they were measured on.
 
     Attributes:
-        split, first_seed, scenes: the seeds are `scenes` consecutive ones of the split.
+        world: whose scenes.
+        split, first_seed, scenes: the seeds are `scenes` consecutive ones of the world's split.
         perfect_plans: whether canonical plans were asked instead of instructions.
         models: all that answered; more than one of a role means that it changed meanwhile.
         seconds: the examination took, the start of a stack apart.
         figures: what was measured.
+        backgrounds: phrases by kind of background, where the world tells kinds apart.
+        calibration: of the scores, where they were asked for.
     """
 
+    world: World
     split: str
     first_seed: int
     scenes: int
@@ -31,56 +41,47 @@ class Report:
     models: tuple[ModelInfo, ...]
     seconds: float
     figures: Figures
+    backgrounds: Mapping[str, Detection] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
-    @property
-    def headline(self) -> Mapping[str, float]:
-        """The figures that thresholds can be set for, by name."""
-        figures = self.figures
-        return {
-            "phrase-f1": figures.phrases.all.f1,
-            "presence": figures.phrases.presence,
-            "exemplar-f1": figures.exemplars.f1,
-            "instructions": figures.instructions.exact,
-        }
-
-    def shortfalls(self, least: Mapping[str, float | None]) -> list[str]:
-        """A sentence for each headline figure below its least allowed value."""
-        return [
-            f"{name} is {self.headline[name]:.3f}, below {wanted:g}"
-            for name, wanted in least.items()
-            if wanted is not None and self.headline[name] < wanted
-        ]
-
 
 def show(report: Report, console: Console) -> None:
     """Print the tables, and last what they were measured on."""
     figures = report.figures
-    console.print(_detections(figures))
+    console.rule(f"{report.world} world")
+    console.print(_detections(report))
     console.print(_presence(figures))
+    console.print(_concepts(figures))
+    console.print(_confusions(figures))
     console.print(_instructions(report))
+    console.print(_plan_parts(figures))
+    if report.calibration is not None:
+        console.print(_calibration(report.calibration))
     console.print(f"Plans: {_counts(figures.outcomes)}")
     failed = sum(figures.errors.values())
     console.print(f"Failed calls, counted as wrong answers: {failed} of {figures.calls}", end="")
     console.print(f" ({_counts(figures.errors)})" if failed else "")
     last = report.first_seed + report.scenes - 1
     console.print(
-        f"{report.scenes} scenes, {report.split} seeds {report.first_seed} to {last}, "
-        f"{figures.calls} calls in {report.seconds:.0f} s"
+        f"{report.world} world, {report.scenes} scenes, {report.split} seeds {report.first_seed} "
+        f"to {last}, {figures.calls} calls in {report.seconds:.0f} s"
     )
     for model in report.models:
         console.print(f"{model.role}: {model.name}, revision {model.revision} ({model.engine})")
 
 
-def _detections(figures: Figures) -> Table:
+def _detections(report: Report) -> Table:
+    figures = report.figures
     table = _table("Instances", "queries", "F1@0.5", "F1@0.75", "precision", "recall", "mean IoU")
     rows: Iterable[tuple[str, Detection]] = (
         ("phrases, absent ones included", figures.phrases.all),
         ("phrases of what is there", figures.phrases.present),
         *((f"  by {kind}", one) for kind, one in figures.phrases.kinds.items() if one.wanted),
+        *((f"  on {kind}", one) for kind, one in report.backgrounds.items()),
         ("exemplar boxes", figures.exemplars),
         ("  with a negative box", figures.exemplars_negative),
     )
@@ -112,6 +113,59 @@ def _instructions(report: Report) -> Table:
         shares = (one.exact, one.plan_right, one.masks_wrong, one.plan_wrong, one.right_by_luck)
         table.add_row(name, str(one.asked), *(f"{share:.3f}" for share in shares))
     table.add_row("mean of the families", "", f"{figures.family_mean:.3f}")
+    return table
+
+
+def _concepts(figures: Figures) -> Table:
+    """All concepts, in two columns of rows."""
+    columns = ("queries", "F1@0.5", "F1@0.75", "presence")
+    table = _table("Concept", *columns, "", *columns)
+    table.columns[5].justify = "left"
+    rows = [
+        (
+            one.concept,
+            str(one.queries),
+            # Where nothing is wanted and nothing came, an F1 says nothing.
+            *(f"{f1:.3f}" if one.wanted + one.answered else "" for f1 in (one.f1, one.f1_strict)),
+            f"{one.presence:.3f}",
+        )
+        for one in figures.concepts
+    ]
+    half = -(-len(rows) // 2)
+    for left, right in zip_longest(rows[:half], rows[half:], fillvalue=("",) * 5):
+        table.add_row(*left, *right)
+    return table
+
+
+def _confusions(figures: Figures) -> Table:
+    table = _table("Taken for another", "answered", "instances", "chances")
+    table.columns[1].justify = "left"
+    for one in figures.confusions[:_MOST_CONFUSIONS]:
+        table.add_row(one.asked, one.answered, str(one.count), str(one.chances))
+    rest = figures.confusions[_MOST_CONFUSIONS:]
+    table.add_row(f"{len(rest)} other pairs", "", str(sum(one.count for one in rest)), "")
+    return table
+
+
+def _plan_parts(figures: Figures) -> Table:
+    table = _table("Part of a plan", "plans", "needed", "missing then", "used needlessly else")
+    for one in figures.plan_parts:
+        shares = (f"{one.missing:.3f}", f"{one.needless:.3f}")
+        table.add_row(one.part, str(one.plans), str(one.needed), *shares)
+    return table
+
+
+def _calibration(found: Calibration) -> Table:
+    table = _table("Scores", "instances", "mean score", "right")
+    for one in found.bins:
+        values = (f"{one.score:.3f}", f"{one.right:.3f}") if one.instances else ("", "")
+        table.add_row(f"{one.low:.1f} to {one.high:.1f}", str(one.instances), *values)
+    table.add_row("expected error", "", "", f"{found.expected_error:.3f}")
+    table.add_row(
+        f"  of scores from {USED_THRESHOLD}", "", "", f"{found.expected_error_answered:.3f}"
+    )
+    table.add_row(f"F1 at {found.used.threshold}", "", "", f"{found.used.f1:.3f}")
+    table.add_row(f"best F1, at {found.best.threshold}", "", "", f"{found.best.f1:.3f}")
     return table
 
 

@@ -14,8 +14,9 @@ from services.codecs.masks import decode_rle
 from services.codecs.render import overlay
 from services.domain import ConceptQuery, Plan
 from services.stickers.evaluation.marking import InstructionMark
+from services.stickers.evaluation.worlds import Renderer
 from services.stickers.instructions import Family
-from services.stickers.scenes import Scene, random_scene
+from services.stickers.scenes import Scene
 
 _TILE = 360  # pixels of a picture's side, at most
 _GAP = 12
@@ -38,9 +39,9 @@ def worst(marks: Sequence[InstructionMark], count: int) -> list[InstructionMark]
     return turns[:count]
 
 
-def draw(marks: Sequence[InstructionMark]) -> Image.Image:
-    """The sheet of these answers, two rows side by side."""
-    rows = [_row(mark) for mark in marks] or [_blank()]
+def draw(marks: Sequence[InstructionMark], renderer: Renderer) -> Image.Image:
+    """The sheet of these answers about one renderer's scenes, two rows side by side."""
+    rows = [_row(mark, renderer.scene(mark.seed)) for mark in marks] or [_blank()]
     width, height = rows[0].size
     sheet = Image.new("RGB", (2 * width, height * -(-len(rows) // 2)), _PAPER)
     for index, row in enumerate(rows):
@@ -76,8 +77,7 @@ def _named(query: ConceptQuery) -> str:
     return query.phrase or "exemplars"
 
 
-def _row(mark: InstructionMark) -> Image.Image:
-    scene = random_scene(np.random.default_rng(mark.seed))
+def _row(mark: InstructionMark, scene: Scene) -> Image.Image:
     instruction = mark.question.instruction
     row = _blank()
     truth = [scene.instances[index].mask for index in sorted(instruction.truth)]

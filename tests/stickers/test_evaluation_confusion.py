@@ -1,0 +1,53 @@
+"""Confusions counted from marks made by hand."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from services.stickers.evaluation.confusion import Confusion, confusions, draw
+from services.stickers.evaluation.marking import PhraseMark
+from services.stickers.evaluation.matching import compare
+from services.stickers.evaluation.questions import PhraseKind, PhraseQuestion
+from services.stickers.phrases import matching_concepts
+from services.stickers.vocabulary import Vocabulary
+
+NAMES = Vocabulary.load().by_name
+
+
+def mark(phrase: str, concept: str, beside: list[str], confused: list[str]) -> PhraseMark:
+    return PhraseMark(
+        seed=0,
+        question=PhraseQuestion(
+            PhraseKind.NAME, phrase, NAMES[concept], matching_concepts(phrase), (), ()
+        ),
+        comparison=compare([], [], []),
+        presence_right=True,
+        beside=frozenset(NAMES[name].index for name in beside),
+        confused=tuple(NAMES[name].index for name in confused),
+        error=None,
+    )
+
+
+MARKS = [
+    mark("red apple", "red apple", ["green apple", "dog"], ["green apple", "green apple"]),
+    mark("red apples", "red apple", ["green apple"], []),
+    mark("dog", "dog", ["cat", "lion"], ["cat"]),
+    mark("dogs", "dog", ["cow"], []),
+]
+
+
+def test_counts_and_chances_are_by_pair_the_most_frequent_first() -> None:
+    assert confusions(MARKS) == (
+        Confusion("red apple", "green apple", 2, 2),
+        Confusion("dog", "cat", 1, 1),
+    )
+
+
+def test_the_matrix_shows_what_was_confused_alone(tmp_path: Path) -> None:
+    axes = draw(confusions(MARKS), "title").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dog", "red apple"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "green apple"]
+    assert sorted(text.get_text() for text in axes.texts) == ["1/1", "2/2"]
+    draw((), "nothing").savefig(tmp_path / "none.png")
+    with Image.open(tmp_path / "none.png") as opened:
+        assert opened.width > 100
