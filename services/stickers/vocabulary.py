@@ -1,7 +1,8 @@
-"""The 48 concepts of sticker world, read from ``data/vocabulary.tsv``.
+"""The 48 concepts of sticker world, read from ``data/vocabulary.tsv``; or a dataset's own.
 
 Everything in the world starts here: the sprite sheet is cut in this order, scenes are
-composed of these concepts, phrases and instructions name them.
+composed of these concepts, phrases and instructions name them. A dataset to fine-tune on
+(`services.stickers.coco`) has its categories for concepts and makes a `Vocabulary` of them.
 """
 
 import csv
@@ -17,11 +18,12 @@ class Concept:
     """One row of the vocabulary.
 
     Attributes:
-        index: position in the vocabulary, 0 to 47; also the cell in the sprite sheet.
-        emoji: the glyph, variation selectors and joiners included.
+        index: position in the vocabulary; in sticker world also the cell in the sprite sheet.
+        emoji: the glyph, variation selectors and joiners included; empty in a dataset.
         name: singular, lower case ("red apple").
         plural: plural, lower case ("red apples"); may equal the name ("fish").
-        category: "person", "animal", "vehicle", "building", "food", "object" or "plant".
+        category: "person", "animal", "vehicle", "building", "food", "object" or "plant"; in a
+            dataset its supercategory.
         subject: whether it counts as a main subject (people and animals).
         price: in an unnamed currency; None where a price makes no sense.
         perishable: whether it spoils in the heat.
@@ -41,7 +43,7 @@ class Concept:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All concepts, in the order of the file."""
+    """All concepts of a world; each one's index is its place here."""
 
     concepts: tuple[Concept, ...]
 
