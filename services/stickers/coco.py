@@ -124,20 +124,23 @@ class CocoScenes:
         """
         content = _content(annotations)
         concepts = _concepts(_records(content, "categories"))
-        vocabulary = Vocabulary(tuple(concepts.values()))
-        outlines = _outlines(content, concepts)
-        pictures: dict[object, Picture] = {}
+        frames: dict[object, tuple[str, Mapping[str, Any]]] = {}
         for field, record in _records(content, "images"):
             key = _key(record, "id", field)
-            if key in pictures:
+            if key in frames:
                 raise CocoError(f"{field}.id", f"a second image {key!r}")
-            if outlines[key]:
-                file, size = _file(images, record, field), _size(record, field)
-                pictures[key] = Picture(field, file, size, outlines[key])
+            frames[key] = field, record
+        sizes = {key: _size(record, field) for key, (field, record) in frames.items()}
+        outlines = _outlines(_records(content, "annotations"), sizes, concepts)
+        pictures = {
+            key: Picture(field, _file(images, record, field), sizes[key], tuple(outlines[key]))
+            for key, (field, record) in frames.items()
+            if key in outlines
+        }
         chosen = [pictures[key] for key in _chosen(pictures, part)]
         if not chosen:
             raise CocoError("images", f"no picture with annotations is left for {part}")
-        return cls(vocabulary, tuple(chosen))
+        return cls(Vocabulary(tuple(concepts.values())), tuple(chosen))
 
     def scene(
         self,
@@ -229,23 +232,22 @@ def _concepts(categories: Iterator[tuple[str, Mapping[str, Any]]]) -> dict[objec
 
 
 def _outlines(
-    content: Mapping[str, Any], concepts: Mapping[object, Concept]
-) -> dict[object, tuple[Outline, ...]]:
-    """The annotations by image id."""
-    sizes = {
-        _key(record, "id", field): _size(record, field)
-        for field, record in _records(content, "images")
-    }
-    outlines: dict[object, list[Outline]] = {key: [] for key in sizes}
-    for field, record in _records(content, "annotations"):
+    annotations: Iterator[tuple[str, Mapping[str, Any]]],
+    sizes: Mapping[object, tuple[int, int]],
+    concepts: Mapping[object, Concept],
+) -> dict[object, list[Outline]]:
+    """The annotations by image id, of the images that have any."""
+    outlines: dict[object, list[Outline]] = {}
+    for field, record in annotations:
         image, category = _key(record, "image_id", field), _key(record, "category_id", field)
         if image not in sizes:
             raise CocoError(f"{field}.image_id", f"there is no image {image!r}")
         if category not in concepts:
             raise CocoError(f"{field}.category_id", f"there is no category {category!r}")
         mask = _mask(record.get("segmentation"), sizes[image], f"{field}.segmentation")
-        outlines[image].append(Outline(concepts[category], mask, bool(record.get("iscrowd", 0))))
-    return {key: tuple(values) for key, values in outlines.items()}
+        outline = Outline(concepts[category], mask, bool(record.get("iscrowd", 0)))
+        outlines.setdefault(image, []).append(outline)
+    return outlines
 
 
 def _mask(segmentation: object, size: tuple[int, int], field: str) -> RLE:
