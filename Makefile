@@ -91,6 +91,10 @@ eval: $(READY) ## Measure the shipped checkpoints through the public API: every 
 	  --sheet out/eval/worst.png --confusion out/eval/confusion.png \
 	  --reliability out/eval/reliability.png | tee out/eval/figures.txt
 
+.PHONY: eval-gate
+eval-gate: $(READY) ## Measure a small fixed part of it, and fail when a figure is below its floor
+	$(BIN)/python -m services.stickers.evaluation --gate
+
 .PHONY: bench
 bench: $(READY) ## Measure throughput, latency and their shares against a plain loop
 	$(BIN)/python -m loadtest

@@ -57,8 +57,10 @@ class Bounds:
         return sentences
 
 
-# `make eval-gate` prints the figures; each bound is 0.02 to the safe side of them, rounded.
+# Set a little to the safe side of what `make eval-gate` printed for the shipped weights: by 0.03,
+# presence by 0.02, instructions by two of them (0.05), since another machine rounds otherwise.
 FLOORS: Mapping[World, Bounds] = {
-    World.OWN: Bounds(),
-    World.SECOND: Bounds(),
+    # Phrases: F1@0.5, F1@0.75, mean IoU, presence; exemplar F1@0.5; instructions; false per absent.
+    World.OWN: Bounds(0.86, 0.60, 0.75, 0.93, 0.72, 0.70, 0.13),
+    World.SECOND: Bounds(0.79, 0.53, 0.75, 0.94, 0.66, 0.64, 0.07),
 }
