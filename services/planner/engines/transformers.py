@@ -32,6 +32,7 @@ from services.planner.engines import Picture, Prompt
 from services.planner.metrics import Metrics
 from services.planner.settings import Settings
 from services.replica.cache import LruCache
+from services.replica.checksums import verify
 from services.replica.revision import folder_revision, hub_revision
 
 # An answer ends with its turn, or where the model hands over to the tool. Not at the call's own
@@ -60,11 +61,13 @@ class TransformersEngine:
 
         Raises:
             OSError: there is no such checkpoint, or a part of it is missing.
+            ChecksumError: it is not what its SHA256SUMS says.
         """
         settings = self._settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
         source, folder = settings.model, Path(settings.model)
+        verify(folder)
         revision = {} if folder.is_dir() else {"revision": settings.revision or "main"}
         model = Gemma4ForConditionalGeneration.from_pretrained(
             source, dtype=_dtype(settings.dtype, self._device), **revision

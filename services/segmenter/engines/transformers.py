@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from services.domain import ModelInfo
+from services.replica.checksums import verify
 from services.replica.revision import folder_revision, hub_revision
 from services.segmenter.engines import Embedding, Pair, RawDetections
 from services.segmenter.operators import install_roi_align
@@ -55,12 +56,14 @@ class TransformersEngine:
 
         Raises:
             OSError: there is no such checkpoint.
+            ChecksumError: it is not what its SHA256SUMS says.
             ValueError: its tokenizer is another model's.
         """
         torch.set_num_threads(self._threads)
         # Exemplars pool features by torchvision's roi_align, which CPU machines do not have.
         install_roi_align()
         folder = Path(self._source)
+        verify(folder)
         revision = {} if folder.is_dir() else {"revision": self._revision or "main"}
         self._sam = Sam3Model.from_pretrained(self._source, dtype=self._dtype, **revision)
         self._sam = self._sam.to(self._device).eval()
