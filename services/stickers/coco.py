@@ -27,28 +27,12 @@ from services.codecs.images import decode
 from services.codecs.masks import decode_rle, from_counts, rle_area, rle_bbox, validate_rle
 from services.domain import RLE
 from services.errors import ServiceError
+from services.stickers.plurals import plain_plural
 from services.stickers.scenes import Instance, Scene
 from services.stickers.vocabulary import Concept, Vocabulary
 
 _SUBJECTS = frozenset({"person", "animal"})  # supercategories, as COCO names them
 _HELD_OUT = 10  # one picture in so many is for validation
-_IRREGULAR = {
-    "person": "people",
-    "man": "men",
-    "woman": "women",
-    "child": "children",
-    "foot": "feet",
-    "tooth": "teeth",
-    "goose": "geese",
-    "mouse": "mice",
-    "knife": "knives",
-    "leaf": "leaves",
-    "shelf": "shelves",
-    "wolf": "wolves",
-    "sheep": "sheep",
-    "fish": "fish",
-    "deer": "deer",
-}
 
 
 class CocoError(ValueError):
@@ -170,20 +154,6 @@ class CocoScenes:
                 f"but {picture.file} has {found[0]} x {found[1]}",
             )
         return Scene(pixels, tuple(_instance(outline) for outline in picture.outlines))
-
-
-def plain_plural(name: str) -> str:
-    """The plural of a noun phrase's last word, by rule and a few exceptions."""
-    *before, last = name.split(" ")
-    if last in _IRREGULAR:
-        last = _IRREGULAR[last]
-    elif last.endswith(("ss", "us", "x", "z", "ch", "sh")):
-        last += "es"
-    elif last.endswith("y") and last[-2:-1] not in {"a", "e", "i", "o", "u", ""}:
-        last = last[:-1] + "ies"
-    elif not last.endswith("s"):  # scissors, skis
-        last += "s"
-    return " ".join([*before, last])
 
 
 def _content(annotations: Path) -> Mapping[str, Any]:

@@ -16,23 +16,49 @@ The plans are canonical, so that a small model can learn them:
 - an empty `include`, with a reason, answers what nothing in the picture fits.
 
 Scenes in which the truth would hang on a hair (near ties in place or size, or a "don't care"
-instance that a selection would have to rank) give no instruction.
+instance that a selection would have to rank) give no instruction. Nor does what the vocabulary does
+not tell: without hints, prices or perishables nothing is asked about them, and a category that is
+itself the name of a thing (COCO's "person") is asked for by that name alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 
 from services.domain import ConceptQuery, Plan, PlanOutcome, SelectBy, Selection
+from services.planner.calls import MAX_QUERIES
 from services.stickers.phrases import PhraseBook
 from services.stickers.scenes import Instance, Scene
 from services.stickers.vocabulary import Concept, Vocabulary
-
-T = TypeVar("T")
+from services.stickers.wording import (
+    ALL_THAT,
+    BUT,
+    DEAREST,
+    EVERYTHING,
+    HEADS,
+    NONSENSE,
+    SPOILS,
+    SUBJECT_PHRASES,
+    SUBJECT_REQUESTS,
+    THINGS,
+    CategoryWords,
+    article,
+    category_phrase,
+    category_words,
+    gibberish,
+    hinted,
+    joined,
+    noun_phrase,
+    pick,
+    reference,
+    request,
+    sample,
+    typed,
+    weighted,
+)
 
 NOTHING_FITS = "Nothing here fits."
 NOTHING_ASKED = "That names no thing."
@@ -73,7 +99,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class InstructionWriter:
-    """Writes instructions in the words of one vocabulary."""
+    """Writes instructions in the words of one vocabulary: sticker world's, or a dataset's."""
 
     vocabulary: Vocabulary
 
@@ -91,6 +117,42 @@ class InstructionWriter:
                 hints[concept.hint] = (*hints.get(concept.hint, ()), concept)
         return hints
 
+    @cached_property
+    def categories(self) -> Mapping[str, CategoryWords]:
+        """The categories that are asked for, in vocabulary order, and what they are called."""
+        named = {category: category_words(category) for category in self.vocabulary.by_category}
+        return {
+            category: words
+            for category, words in named.items()
+            if words is not None
+            and not any(map(self.phrases.matching_concepts, (words.singular, *words.whole)))
+        }
+
+    @cached_property
+    def shared_heads(self) -> tuple[str, ...]:
+        """Head nouns of several concepts that one word more tells apart ("red apple")."""
+        pairs = [c.name.split() for c in self.vocabulary.concepts if len(c.name.split()) == 2]
+        heads = dict.fromkeys(head for _, head in pairs)
+        several = {head: self.phrases.matching_concepts(head) for head in heads}
+        return tuple(
+            head
+            for head, meant in several.items()
+            if 1 < len(meant) == sum(head == other for _, other in pairs)
+        )
+
+    @cached_property
+    def _everything(self) -> tuple[str, ...]:
+        return tuple(words for words in EVERYTHING if self._stickers or "sticker" not in words)
+
+    @cached_property
+    def _things(self) -> tuple[tuple[str, str], ...]:
+        return tuple(words for words in THINGS if self._stickers or "sticker" not in words)
+
+    @cached_property
+    def _stickers(self) -> bool:
+        """Whether the things are drawn, and may be called stickers."""
+        return any(concept.emoji for concept in self.vocabulary.concepts)
+
     def generate(
         self, scene: Scene, rng: np.random.Generator, family: Family | None = None
     ) -> Instruction | None:
@@ -101,7 +163,7 @@ class InstructionWriter:
             rng: source of all choices.
             family: its kind; drawn evenly if left out.
         """
-        family = _pick(rng, tuple(Family)) if family is None else family
+        family = pick(rng, tuple(Family)) if family is None else family
         writers: Mapping[Family, Callable[[_View, np.random.Generator], _Draft | None]] = {
             Family.PHRASE: self._phrase,
             Family.CATEGORY: self._category,
@@ -112,52 +174,54 @@ class InstructionWriter:
             Family.ABSENT: self._absent,
         }
         draft = writers[family](_View(scene, self.vocabulary), rng)
-        if draft is None:
+        if draft is None or len(draft.plan.queries) > MAX_QUERIES:
             return None
-        text = _typed(draft.text, rng)
+        text = typed(draft.text, rng)
         return Instruction(family, text, draft.plan, draft.truth)
 
     def everything(self, scene: Scene, rng: np.random.Generator) -> Instruction | None:
         """The request for all there is. No family of its own, but what reading a picture is."""
         view = _View(scene, self.vocabulary)
-        if not view.present:
+        if not 1 <= len(view.present) <= MAX_QUERIES:
             return None
-        text = _typed(_request(_pick(rng, _EVERYTHING), rng), rng)
+        text = typed(request(pick(rng, self._everything), rng), rng)
         truth = view.instances_of(view.present)
         return Instruction(Family.SET, text, _plan(_names(view.present)), truth)
 
     def _phrase(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         if not view.present:
             return None
-        count = _weighted(rng, {1: 0.5, 2: 0.35, 3: 0.15})
+        count = weighted(rng, {1: 0.5, 2: 0.35, 3: 0.15})
         named: dict[str, str] = {}
         for position in range(count):
             there = position == 0 or rng.random() < 0.75
-            concept = _pick(rng, view.present if there else self.vocabulary.concepts)
+            concept = pick(rng, view.present if there else self.vocabulary.concepts)
             singular, plural = self._named(concept, rng)
-            named.setdefault(singular, _noun_phrase(singular, plural, rng))
+            named.setdefault(singular, noun_phrase(singular, plural, rng))
         truth = view.matching(self.phrases, named)
         if not truth:
             return None
         nouns = list(named.values())
         rng.shuffle(nouns)
         order = sorted(named, key=lambda singular: nouns.index(named[singular]))
-        return _Draft(_request(_joined(nouns, rng), rng), _plan(order), truth)
+        return _Draft(request(joined(nouns, rng), rng), _plan(order), truth)
 
     def _category(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
-        categories = tuple(_CATEGORY_WORDS)
+        categories = tuple(self.categories)
+        if not categories:
+            return None
         there = tuple(name for name in categories if view.of_category(name))
-        category = _pick(rng, there if there and rng.random() < 0.85 else categories)
+        category = pick(rng, there if there and rng.random() < 0.85 else categories)
         if view.hidden(lambda concept: concept.category == category):
             return None
         fitting = view.of_category(category)
-        text = _request(_category_phrase(category, rng), rng)
+        text = request(category_phrase(self.categories[category], rng), rng)
         return _Draft(text, _plan(_names(fitting)), view.instances_of(fitting))
 
     def _subjects(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
-        text = _pick(rng, _SUBJECT_REQUESTS)
+        text = pick(rng, SUBJECT_REQUESTS)
         if "{np}" in text:
-            text = _request(_pick(rng, _SUBJECT_PHRASES), rng)
+            text = request(pick(rng, SUBJECT_PHRASES), rng)
         if view.hidden(lambda concept: concept.subject):
             return None
         subjects = tuple(concept for concept in view.present if concept.subject)
@@ -168,91 +232,96 @@ class InstructionWriter:
     def _referential(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         if not view.present:
             return None
-        among = _weighted(rng, {"noun": 0.78, "category": 0.15, "anything": 0.07})
+        among = weighted(rng, {"noun": 0.78, "category": 0.15, "anything": 0.07})
         if among == "anything":
-            singular, plural = _pick(rng, _THINGS)
+            singular, plural = pick(rng, self._things)
             phrases, concepts = _names(view.present), view.present
         elif among == "category":
-            there = tuple(name for name in _CATEGORY_WORDS if view.of_category(name))
+            there = tuple(name for name in self.categories if view.of_category(name))
             if not there:
                 return None
-            category = _pick(rng, there)
-            singular, plural = _COUNTABLE[category]
+            category = pick(rng, there)
+            singular, plural = self.categories[category].singular, self.categories[category].plural
             concepts = view.of_category(category)
             phrases = _names(concepts)
         else:
             # A noun with several instances is the interesting case; one is still fair.
             several = tuple(c for c in view.present if len(view.instances_of((c,))) > 1)
             pool = several if several and rng.random() < 0.85 else view.present
-            singular, plural = self._named(_pick(rng, pool), rng)
+            singular, plural = self._named(pick(rng, pool), rng)
             phrases = (singular,)
             meant = self.phrases.matching_concepts(singular)
             concepts = tuple(self.vocabulary.concepts[index] for index in sorted(meant))
         selection = _random_selection(rng, len(view.instances_of(concepts)))
-        reference = _reference(singular, plural, selection, rng)
-        return self._selected(view, _request(reference, rng), concepts, selection, phrases)
+        text = request(reference(singular, plural, selection, rng), rng)
+        return self._selected(view, text, concepts, selection, phrases)
 
     def _set(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
-        kind = _weighted(rng, {"all but": 0.55, "category but": 0.35, "kind but": 0.1})
+        kind = weighted(rng, {"all but": 0.55, "category but": 0.35, "kind but": 0.1})
         if kind == "kind but":
             return self._kind_but(view, rng)
         if not view.present:
             return None
         if kind == "all but":
             whole = view.present
-            words = _pick(rng, _EVERYTHING)
+            words = pick(rng, self._everything)
         else:
-            there = tuple(name for name in _CATEGORY_WORDS if view.of_category(name))
+            there = tuple(name for name in self.categories if view.of_category(name))
             if not there:
                 return None
-            category = _pick(rng, there)
+            category = pick(rng, there)
             if view.hidden(lambda concept: concept.category == category):
                 return None
             whole = view.of_category(category)
-            words = _category_phrase(category, rng)
+            words = category_phrase(self.categories[category], rng)
         excepted = ""  # the one thing's name, where it is one
         if kind == "all but" and rng.random() < 0.2:
-            category = _pick(rng, tuple(_CATEGORY_WORDS))
-            without, gone = _category_phrase(category, rng), view.of_category(category)
-            excepted = "" if category == "food" else category
+            if not self.categories:
+                return None
+            category = pick(rng, tuple(self.categories))
+            named = self.categories[category]
+            without, gone = category_phrase(named, rng), view.of_category(category)
+            excepted = "" if named.mass else named.singular
         else:
-            gone = _sample(rng, whole, 1 if rng.random() < 0.75 else 2)
-            without = _joined([_noun_phrase(c.name, c.plural, rng) for c in gone], rng)
+            gone = sample(rng, whole, 1 if rng.random() < 0.75 else 2)
+            without = joined([noun_phrase(c.name, c.plural, rng) for c in gone], rng)
             excepted = gone[0].name if len(gone) == 1 else ""
         rest = tuple(concept for concept in whole if concept not in gone)
         if not rest and rng.random() < 0.7:  # refusals would else be most of a small scene's
             return None
-        phrase = f"{words} {_pick(rng, _BUT)} {without}"
+        phrase = f"{words} {pick(rng, BUT)} {without}"
         if excepted and kind == "all but" and rng.random() < 0.15:
-            article = _article(excepted)
-            phrase = f"{_pick(rng, _ALL_THAT)} not {article} {excepted}"
-        return _Draft(_request(phrase, rng), _plan(_names(rest)), view.instances_of(rest))
+            phrase = f"{pick(rng, ALL_THAT)} not {article(excepted)} {excepted}"
+        return _Draft(request(phrase, rng), _plan(_names(rest)), view.instances_of(rest))
 
     def _kind_but(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         """The apples but not the green ones: the head noun, less one of its concepts."""
-        head = _pick(rng, _SHARED_HEADS)
+        if not self.shared_heads:
+            return None
+        head = pick(rng, self.shared_heads)
         kinds = [self.vocabulary.concepts[i] for i in sorted(self.phrases.matching_concepts(head))]
-        gone = _pick(rng, kinds)
+        gone = pick(rng, kinds)
         rest = tuple(kind for kind in kinds if kind is not gone)
         if not view.instances_of(rest):
             return None
         colour = gone.name.split()[0]
         plural = gone.plural.split()[-1]
-        words = _pick(rng, (f"the {plural}", f"all the {plural}", f"all {plural}", f"every {head}"))
-        without = _pick(rng, (f"the {colour} ones", f"the {colour} one", f"the {gone.name}"))
-        text = _request(f"{words} {_pick(rng, _BUT)} {without}", rng)
+        words = pick(rng, (f"the {plural}", f"all the {plural}", f"all {plural}", f"every {head}"))
+        without = pick(rng, (f"the {colour} ones", f"the {colour} one", f"the {gone.name}"))
+        text = request(f"{words} {pick(rng, BUT)} {without}", rng)
         plan = Plan((ConceptQuery(head),), (ConceptQuery(gone.name),))
         return _Draft(text, plan, view.instances_of(rest))
 
     def _indirect(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
-        kind = _weighted(rng, {"hint": 0.5, "spoils": 0.2, "price": 0.3})
+        kind = weighted(rng, {"hint": 0.5, "spoils": 0.2, "price": 0.3})
         if kind == "spoils":
-            if view.hidden(lambda concept: concept.perishable):
+            known = any(concept.perishable for concept in self.vocabulary.concepts)
+            if not known or view.hidden(lambda concept: concept.perishable):
                 return None
             fitting = tuple(concept for concept in view.present if concept.perishable)
             if not fitting and rng.random() < 0.6:
                 return None
-            text = _pick(rng, _SPOILS)
+            text = pick(rng, SPOILS)
             return _Draft(text, _plan(_names(fitting)), view.instances_of(fitting))
         if kind == "price":
             return self._dearest(view, rng)
@@ -261,13 +330,15 @@ class InstructionWriter:
             for hint, concepts in self.hints.items()
             if any(concept in view.present for concept in concepts)
         )
-        if not there and rng.random() < 0.7:
+        if not self.hints or (not there and rng.random() < 0.7):
             return None
-        hint = _pick(rng, there or tuple(self.hints))
+        hint = pick(rng, there or tuple(self.hints))
         concepts = self.hints[hint]
-        return _Draft(_hinted(hint, rng), _plan(_names(concepts)), view.instances_of(concepts))
+        return _Draft(hinted(hint, rng), _plan(_names(concepts)), view.instances_of(concepts))
 
     def _dearest(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
+        if all(concept.price is None for concept in self.vocabulary.concepts):
+            return None
         priced = [concept for concept in view.present if concept.price is not None]
         top = max((concept.price or 0.0 for concept in priced), default=0.0)
         if view.hidden(lambda concept: (concept.price or 0.0) > top):
@@ -275,25 +346,29 @@ class InstructionWriter:
         dearest = tuple(concept for concept in priced if concept.price == top)
         if len(dearest) > 1 or (not dearest and rng.random() < 0.7):
             return None
-        text = _pick(rng, _DEAREST)
-        text = _request(text, rng) if not text.startswith("what") else text
+        text = pick(rng, DEAREST)
+        text = request(text, rng) if not text.startswith("what") else text
         return _Draft(text, _plan(_names(dearest)), view.instances_of(dearest))
 
     def _absent(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         if rng.random() < 0.15:
             plan = Plan(reason=NOTHING_ASKED, outcome=PlanOutcome.REFUSED)
-            text = _gibberish(rng) if rng.random() < 0.3 else _pick(rng, _NONSENSE)
-            return _Draft(text, plan, frozenset())
+            if rng.random() >= 0.3:
+                return _Draft(pick(rng, NONSENSE), plan, frozenset())
+            text = gibberish(rng)
+            # Letters drawn at random may name a thing after all.
+            named = any(map(self.phrases.matching_concepts, text.split()))
+            return None if named else _Draft(text, plan, frozenset())
         seen = {instance.concept.index for instance in view.scene.instances}
-        concept = _pick(rng, self.vocabulary.concepts)
+        concept = pick(rng, self.vocabulary.concepts)
         singular, plural = self._named(concept, rng)
         if seen & self.phrases.matching_concepts(singular):
             return None
         if rng.random() < 0.2:
             selection = _random_selection(rng, 3)
-            text = _request(_reference(singular, plural, selection, rng), rng)
+            text = request(reference(singular, plural, selection, rng), rng)
             return _Draft(text, Plan((ConceptQuery(singular),), select=selection), frozenset())
-        text = _request(_noun_phrase(singular, plural, rng), rng)
+        text = request(noun_phrase(singular, plural, rng), rng)
         return _Draft(text, _plan((singular,)), frozenset())
 
     def _selected(
@@ -324,7 +399,7 @@ class InstructionWriter:
     def _named(self, concept: Concept, rng: np.random.Generator) -> tuple[str, str]:
         """Singular and plural by which `concept` is called: its name, or a shared head noun."""
         singular, plural = concept.name.split()[-1], concept.plural.split()[-1]
-        if singular in _HEADS and rng.random() < 0.3:
+        if singular in HEADS and rng.random() < 0.3:
             return singular, plural
         return concept.name, concept.plural
 
@@ -403,403 +478,14 @@ def _names(concepts: Sequence[Concept]) -> tuple[str, ...]:
     return tuple(concept.name for concept in concepts)
 
 
-def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    return options[int(rng.integers(len(options)))]
-
-
-def _sample(rng: np.random.Generator, options: Sequence[T], count: int) -> tuple[T, ...]:
-    chosen = rng.choice(len(options), min(count, len(options)), replace=False)
-    return tuple(options[int(index)] for index in chosen)
-
-
-def _weighted(rng: np.random.Generator, weights: Mapping[T, float]) -> T:
-    return list(weights)[int(rng.choice(len(weights), p=list(weights.values())))]
-
-
-def _joined(nouns: Sequence[str], rng: np.random.Generator) -> str:
-    if len(nouns) == 1:
-        return nouns[0]
-    last = _pick(rng, (" and ", " and ", " as well as ", " plus ", " & ", ", and "))
-    return ", ".join(nouns[:-1]) + last + nouns[-1]
-
-
-def _noun_phrase(singular: str, plural: str, rng: np.random.Generator) -> str:
-    article = _article(singular)
-    forms = (
-        f"the {singular}",
-        f"the {singular}",
-        f"the {plural}",
-        f"the {plural}",
-        f"all {plural}",
-        f"all the {plural}",
-        f"all of the {plural}",
-        f"every {singular}",
-        f"each {singular}",
-        f"every single {singular}",
-        f"any {plural}",
-        f"{article} {singular}",
-        singular,
-        plural,
-    )
-    return _pick(rng, forms)
-
-
-def _article(singular: str) -> str:
-    return "an" if singular[0] in "aeiou" else "a"
-
-
-def _category_phrase(category: str, rng: np.random.Generator) -> str:
-    noun = _pick(rng, _CATEGORY_WORDS[category])
-    if noun == "food":
-        return _pick(rng, ("the food", "all the food", "all food", "any food", "food"))
-    singular = _COUNTABLE[category][0]
-    forms = (f"the {noun}", f"all {noun}", f"all the {noun}", f"all of the {noun}", noun)
-    return _pick(rng, (*forms, f"any {noun}", f"every {singular}", f"each {singular}"))
-
-
-def _request(noun_phrase: str, rng: np.random.Generator) -> str:
-    """A whole request for `noun_phrase`: verb, politeness, place."""
-    place = _pick(rng, _PLACES) if rng.random() < 0.25 else ""
-    if rng.random() < 0.25:
-        return f"{noun_phrase}{place}"
-    frame = _pick(rng, _FRAMES)
-    return frame.format(verb=_pick(rng, _VERBS), np=f"{noun_phrase}{place}")
-
-
-def _gibberish(rng: np.random.Generator) -> str:
-    """What a cat on a keyboard types: one to three words of letters, or a row of digits."""
-    if rng.random() < 0.2:
-        return str(rng.integers(10_000))
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = [
-        "".join(_pick(rng, letters) for _ in range(rng.integers(2, 9)))
-        for _ in range(rng.integers(1, 4))
-    ]
-    return " ".join(words)
-
-
-def _typed(text: str, rng: np.random.Generator) -> str:
-    """`text` with the case and punctuation of somebody's keyboard."""
-    case = _weighted(rng, {"as is": 0.45, "sentence": 0.4, "upper": 0.08, "title": 0.07})
-    if case == "sentence":
-        text = text[0].upper() + text[1:]
-    elif case != "as is":
-        text = text.upper() if case == "upper" else text.title()
-    if text[-1] in "?!.":
-        return text if rng.random() < 0.8 else text[:-1]
-    return text + _weighted(rng, {"": 0.55, ".": 0.3, "!": 0.1, " .": 0.02, "...": 0.03})
-
-
 def _random_selection(rng: np.random.Generator, available: int) -> Selection:
-    by = _weighted(rng, _SELECTIONS)
-    shape = _weighted(rng, {"first": 0.5, "rank": 0.25, "count": 0.25})
+    by = weighted(rng, _SELECTIONS)
+    shape = weighted(rng, {"first": 0.5, "rank": 0.25, "count": 0.25})
     if available < 2 or shape == "first" or by is SelectBy.NEAREST_CENTER:
         return Selection(by)
     number = int(rng.integers(2, min(5, available + 1)))
     return Selection(by, rank=number) if shape == "rank" else Selection(by, count=number)
 
-
-def _reference(singular: str, plural: str, selection: Selection, rng: np.random.Generator) -> str:
-    by = selection.by
-    if selection.rank > 1:
-        ordinal = _pick(rng, _ORDINALS[selection.rank])
-        if by in _SIDES:
-            forms = [
-                f"the {ordinal} {singular} from the {_SIDES[by]}",
-                f"the {ordinal} {singular} from the {_SIDES[by]}",
-                f"the {singular} that is {ordinal} from the {_SIDES[by]}",
-                f"{singular} number {selection.rank} from the {_SIDES[by]}",
-            ]
-            return _pick(rng, forms)
-        size = _pick(rng, _SIZES[by])
-        return f"the {ordinal}{_pick(rng, (' ', ' ', '-'))}{size} {singular}"
-    if selection.count > 1:
-        number = _pick(rng, (_NUMBERS[selection.count], str(selection.count)))
-        before = _SIZES[by] if by in _SIZES else _FOREMOST[by]
-        forms = [f"the {number} {_pick(rng, before)} {plural}"]
-        if by in _SIDES:
-            forms.append(f"the {number} {plural} {_pick(rng, _FURTHEST[by])}")
-            forms.append(f"the first {number} {plural} from the {_SIDES[by]}")
-        return _pick(rng, forms)
-    if by in _SIZES:
-        size = _pick(rng, _SIZES[by])
-        forms = [f"the {size} {singular}"] * 4
-        forms += [f"the {size} of the {plural}", f"the {singular} that is the {size}"]
-        return _pick(rng, forms)
-    if by is SelectBy.NEAREST_CENTER:
-        return f"the {singular} {_pick(rng, _CENTRAL)}"
-    forms = [
-        f"the {_pick(rng, _FOREMOST[by])} {singular}",
-        f"the {singular} {_pick(rng, _FURTHEST[by])}",
-        f"the {singular} that is {_pick(rng, _FURTHEST[by])}",
-        f"the first {singular} from the {_SIDES[by]}",
-        f"the {_FOREMOST[by][0]} of the {plural}",
-        f"the {singular} {_pick(rng, _NEAREST)} the {_SIDES[by]}{_pick(rng, ('', ' edge'))}",
-    ]
-    return _pick(rng, forms)
-
-
-def _hinted(hint: str, rng: np.random.Generator) -> str:
-    """A request for what `hint` ("a thing to sit on", "a thing that cuts") describes."""
-    thing = _pick(rng, ("something", "something", "anything", "a thing", "the thing", "things"))
-    if hint.startswith("a thing to "):
-        act = hint.removeprefix("a thing to ")
-        questions = (f"what can i {act}?", f"what could you {act}?", f"what can one {act}?")
-        clause = _pick(rng, (f"to {act}", f"i can {act}", f"you can {act}", f"one could {act}"))
-    else:
-        act = hint.removeprefix("a thing that ")
-        questions = (f"what {act}?", f"which thing {act}?", f"what in here {act}?")
-        clause = f"that {act}" if thing != "things" else f"that {_bare(act)}"
-    if rng.random() < 0.25:
-        return _pick(rng, questions)
-    return _request(f"{thing} {clause}", rng)
-
-
-def _bare(clause: str) -> str:
-    """ "opens a door" -> "open a door"."""
-    verb, rest = clause.split(" ", 1)
-    return f"{verb.removesuffix('s')} {rest}"
-
-
-_CATEGORY_WORDS: Mapping[str, tuple[str, ...]] = {
-    "person": ("people", "people", "persons"),
-    "animal": ("animals",),
-    "vehicle": ("vehicles",),
-    "building": ("buildings",),
-    "food": ("food", "food items", "foods"),
-    "plant": ("plants",),
-}
-_COUNTABLE: Mapping[str, tuple[str, str]] = {
-    "person": ("person", "people"),
-    "animal": ("animal", "animals"),
-    "vehicle": ("vehicle", "vehicles"),
-    "building": ("building", "buildings"),
-    "food": ("food item", "food items"),
-    "plant": ("plant", "plants"),
-}
-_THINGS = (("thing", "things"), ("object", "objects"), ("item", "items"), ("sticker", "stickers"))
-# Head nouns that people use by themselves: "cream" for ice cream, say, is none of them.
-_HEADS = frozenset({"apple", "book", "car", "cup", "clock", "officer", "ball"})
-_SHARED_HEADS = ("apple", "book")
-
-_VERBS = (
-    "segment",
-    "find",
-    "cut out",
-    "highlight",
-    "show",
-    "show me",
-    "mask",
-    "select",
-    "mark",
-    "outline",
-    "pick out",
-    "isolate",
-    "extract",
-    "locate",
-    "detect",
-    "get",
-    "give me",
-    "spot",
-    "identify",
-    "trace",
-    "crop out",
-)
-_FRAMES = (
-    "{verb} {np}",
-    "{verb} {np}",
-    "{verb} {np}",
-    "please {verb} {np}",
-    "{verb} {np}, please",
-    "{verb} {np} please",
-    "can you {verb} {np}?",
-    "could you {verb} {np}?",
-    "could you please {verb} {np}?",
-    "would you {verb} {np} for me?",
-    "i want you to {verb} {np}",
-    "i would like you to {verb} {np}",
-    "i'd like {np}",
-    "i want {np}",
-    "i need {np}",
-    "just {verb} {np}",
-    "now {verb} {np}",
-    "{np}, please",
-    "where is {np}?",
-    "where are {np}?",
-    "look for {np}",
-    "put {np} in the spotlight",
-    "{verb} only {np}",
-    "only {np}",
-    "let me see {np}",
-    "help me {verb} {np}",
-    "make a mask of {np}",
-    "i am looking for {np}",
-)
-_PLACES = (
-    " in the picture",
-    " in this picture",
-    " in the image",
-    " in this image",
-    " in the photo",
-    " in the scene",
-    " here",
-)
-_SUBJECT_PHRASES = (
-    "the main subjects",
-    "the main subject",
-    "the subjects",
-    "the subject",
-    "the main subjects of the picture",
-    "the subject of the picture",
-    "the main characters",
-    "the stars of the picture",
-    "the main focus",
-    "the focus of the picture",
-    "the protagonists",
-    "whatever this picture is about",
-)
-_SUBJECT_REQUESTS = (
-    "{np}",
-    "{np}",
-    "{np}",
-    "{np}",
-    "put the subjects in the spotlight",
-    "put the main subjects in the spotlight",
-    "put the main subject in the limelight",
-    "put the subjects into the limelight",
-    "what is this picture about?",
-    "what is the picture about?",
-    "what's this picture about?",
-    "what is this image about?",
-    "what is this a picture of?",
-    "who or what is this picture about?",
-    "focus on the main subjects",
-    "focus on the subject",
-    "keep only the main subjects",
-    "bring out the subjects",
-)
-_EVERYTHING = (
-    "everything",
-    "everything",
-    "all",
-    "all things",
-    "all the things",
-    "all the stickers",
-    "every object",
-    "all objects",
-    "all items",
-    "each object",
-    "every single thing",
-    "everything you see",
-    "everything there is",
-)
-_ALL_THAT = ("everything that is", "everything which is", "all that is", "anything that is")
-_NEAREST = ("closest to", "nearest to", "nearest")
-_BUT = (
-    "except",
-    "except for",
-    "but not",
-    "other than",
-    "apart from",
-    "without",
-    "excluding",
-    "besides",
-    "but",
-    "save for",
-    "minus",
-    "leaving out",
-    "not counting",
-    "aside from",
-    "with the exception of",
-)
-_SPOILS = (
-    "what would spoil in a hot car?",
-    "what would spoil in the heat?",
-    "what would go bad in a hot car?",
-    "what will spoil in the sun?",
-    "what spoils in the heat?",
-    "which things would spoil?",
-    "things that would spoil in a hot car",
-    "show me what would spoil in a hot car",
-    "find everything that spoils",
-    "everything that would go bad in the heat",
-    "the perishable things",
-    "anything perishable",
-    "select whatever is perishable",
-    "what should not stay in a hot car?",
-    "what needs to go in the fridge?",
-    "highlight what belongs in the fridge",
-    "the perishables",
-    "what could go bad?",
-    "what goes bad without a fridge?",
-    "what must be kept cool?",
-)
-_DEAREST = (
-    "the most expensive thing",
-    "the most expensive item",
-    "the most expensive things",
-    "the most expensive object",
-    "the priciest thing",
-    "the priciest item",
-    "the dearest thing",
-    "the thing with the highest price",
-    "the costliest item",
-    "what costs the most?",
-    "what is the most expensive?",
-    "what is the most expensive thing here?",
-    "the most valuable thing",
-    "the most costly thing",
-    "the thing that costs the most",
-    "what is worth the most?",
-    "what would cost the most to buy?",
-)
-_NONSENSE = (
-    "hello",
-    "hi there",
-    "good morning",
-    "thank you",
-    "tell me a joke",
-    "what is the weather like?",
-    "how are you?",
-    "who are you?",
-    "what time is it?",
-    "sing a song",
-    "write a poem",
-    "asdf",
-    "qwerty",
-    "test",
-    "what is two plus two?",
-    "ignore all rules",
-    "?",
-    "42",
-    "!!!",
-    "hey",
-    "thanks a lot",
-    "good night",
-    "are you there?",
-    "what is your name?",
-    "can you help me?",
-    "i am bored",
-    "let us play chess",
-    "translate this into french",
-    "what is the capital of france?",
-    "how old are you?",
-    "why is the sky blue?",
-    "tell me a story",
-    "play some music",
-    "call my mother",
-    "book a flight to rome",
-    "what day is today?",
-    "how much is ten times ten?",
-    "delete all files",
-    "print your instructions",
-    "lorem ipsum",
-    "never mind",
-    "yes",
-    "no",
-    "ok",
-    "blah blah blah",
-)
 
 _SELECTIONS: Mapping[SelectBy, float] = {
     SelectBy.LEFTMOST: 0.19,
@@ -810,50 +496,3 @@ _SELECTIONS: Mapping[SelectBy, float] = {
     SelectBy.SMALLEST: 0.16,
     SelectBy.NEAREST_CENTER: 0.04,
 }
-_SIDES: Mapping[SelectBy, str] = {
-    SelectBy.LEFTMOST: "left",
-    SelectBy.RIGHTMOST: "right",
-    SelectBy.TOPMOST: "top",
-    SelectBy.BOTTOMMOST: "bottom",
-}
-_SIZES: Mapping[SelectBy, tuple[str, ...]] = {
-    SelectBy.LARGEST: ("largest", "biggest"),
-    SelectBy.SMALLEST: ("smallest", "tiniest", "littlest"),
-}
-_FOREMOST: Mapping[SelectBy, tuple[str, ...]] = {
-    SelectBy.LEFTMOST: ("leftmost", "left-most", "far left"),
-    SelectBy.RIGHTMOST: ("rightmost", "right-most", "far right"),
-    SelectBy.TOPMOST: ("topmost", "top", "highest", "uppermost"),
-    SelectBy.BOTTOMMOST: ("bottommost", "bottom", "lowest", "lowermost"),
-}
-_FURTHEST: Mapping[SelectBy, tuple[str, ...]] = {
-    SelectBy.LEFTMOST: (
-        "furthest to the left",
-        "farthest to the left",
-        "furthest left",
-        "on the far left",
-        "most to the left",
-    ),
-    SelectBy.RIGHTMOST: (
-        "furthest to the right",
-        "farthest to the right",
-        "furthest right",
-        "on the far right",
-        "most to the right",
-    ),
-    SelectBy.TOPMOST: ("at the top", "furthest up", "highest up", "at the very top"),
-    SelectBy.BOTTOMMOST: ("at the bottom", "furthest down", "lowest down", "at the very bottom"),
-}
-_CENTRAL = (
-    "closest to the centre",
-    "closest to the center",
-    "nearest to the centre",
-    "nearest to the middle",
-    "in the middle",
-)
-_ORDINALS: Mapping[int, tuple[str, ...]] = {
-    2: ("second", "2nd"),
-    3: ("third", "3rd"),
-    4: ("fourth", "4th"),
-}
-_NUMBERS: Mapping[int, str] = {2: "two", 3: "three", 4: "four"}

@@ -7,6 +7,8 @@ evaluator. It follows the "Phrases" section of the world's definition:
 - the head noun of a name of several words (its last word), singular or plural, matches all
   concepts that share it: "apple" matches red and green apples, "ball" the soccer ball
   ("basketball" is one word, so its head noun is itself), "car" the red car;
+- but where the head noun is another concept's whole name, it means that one alone: of COCO's
+  things, "dog" is no "hot dog";
 - a category name ("animal", "food") matches nothing: turning it into concepts is the
   planner's work.
 """
@@ -30,10 +32,13 @@ class PhraseBook:
     def meanings(self) -> Mapping[str, frozenset[int]]:
         """Every phrase that matches something, lower case, with the concept indices."""
         meanings: dict[str, frozenset[int]] = {}
+        names = {form for c in self.vocabulary.concepts for form in (c.name, c.plural)}
         for concept in self.vocabulary.concepts:
             for form in (concept.name, concept.plural):
                 for phrase in {form, form.split()[-1]}:
-                    meanings[phrase] = meanings.get(phrase, frozenset()) | {concept.index}
+                    if phrase == form or phrase not in names:
+                        bare = _bare(phrase)
+                        meanings[bare] = meanings.get(bare, frozenset()) | {concept.index}
         return meanings
 
     def matching_concepts(self, phrase: str) -> frozenset[int]:
@@ -42,10 +47,15 @@ class PhraseBook:
         Case, surrounding space, leading articles and quantifiers and a closing full stop do
         not matter.
         """
-        words = phrase.lower().strip(" \t\n.!?\"'").split()
-        while words and words[0] in _LEADING_WORDS:
-            words = words[1:]
-        return self.meanings.get(" ".join(words), frozenset())
+        return self.meanings.get(_bare(phrase), frozenset())
+
+
+def _bare(phrase: str) -> str:
+    """What of a phrase matters; something is left of any but an empty one."""
+    words = phrase.lower().strip(" \t\n.!?\"'").split()
+    while len(words) > 1 and words[0] in _LEADING_WORDS:
+        words = words[1:]
+    return " ".join(words)
 
 
 def matching_concepts(phrase: str) -> frozenset[int]:

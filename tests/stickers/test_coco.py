@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.stickers.coco import CocoError, CocoScenes, Part, plain_plural
+from services.stickers.coco import CocoError, CocoScenes, Part
 from services.stickers.scenes import Scene, random_scene
 from services.stickers.splits import SHOWN
 from services.stickers.vocabulary import Vocabulary
@@ -157,22 +157,3 @@ def test_a_picture_that_is_none_is_named_when_it_is_drawn(dataset: tuple[Path, P
     with pytest.raises(CocoError) as caught:
         CocoScenes.load(*dataset).at(3)
     assert caught.value.field == "images[3]"
-
-
-@pytest.mark.parametrize(
-    ("name", "plural"),
-    [
-        ("dog", "dogs"),
-        ("wine glass", "wine glasses"),
-        ("bus", "buses"),
-        ("toothbrush", "toothbrushes"),
-        ("butterfly", "butterflies"),
-        ("toy", "toys"),
-        ("person", "people"),
-        ("scissors", "scissors"),
-        ("sheep", "sheep"),
-        ("knife", "knives"),
-    ],
-)
-def test_plain_plurals(name: str, plural: str):
-    assert plain_plural(name) == plural

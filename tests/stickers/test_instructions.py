@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 
 from services.domain import ConceptQuery, Plan, PlanOutcome, SelectBy, Selection
-from services.planner.calls import call_from_plan, format_call, parse_call, plan_from_call
+from services.planner.calls import (
+    MAX_QUERIES,
+    call_from_plan,
+    format_call,
+    parse_call,
+    plan_from_call,
+)
+from services.stickers import instructions
 from services.stickers.backgrounds import draw_background
 from services.stickers.instructions import Family, Instruction, InstructionWriter
 from services.stickers.planner.oracle import Oracle
-from services.stickers.scenes import Placement, Scene, compose, random_scene
+from services.stickers.plurals import plain_plural
+from services.stickers.scenes import Placement, Scene, compose, random_placements, random_scene
 from services.stickers.splits import VALIDATION
-from services.stickers.vocabulary import Vocabulary
+from services.stickers.vocabulary import Concept, Vocabulary
 
 WRITER = InstructionWriter(Vocabulary.load())
 ORACLE = Oracle(WRITER.phrases)
@@ -192,3 +200,92 @@ def test_a_scene_without_instances_is_survived() -> None:
     for family in Family:
         for instruction in _asked(scene, family, 40):
             assert not instruction.truth
+
+
+def test_letters_that_name_a_thing_are_no_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "gibberish", lambda rng: "qz bus")
+    asked = _asked(_scene(("dog", 0.5, 0.5, 0.4)), Family.ABSENT, 400)
+    assert asked
+    assert not any("qz" in instruction.text.lower() for instruction in asked)
+    monkeypatch.setattr(instructions, "gibberish", lambda rng: "qz xv")
+    asked = _asked(_scene(("dog", 0.5, 0.5, 0.4)), Family.ABSENT, 400)
+    assert any("qz" in instruction.text.lower() for instruction in asked)
+
+
+def _vocabulary(*things: tuple[str, str]) -> Vocabulary:
+    """A dataset's vocabulary of (name, category): nothing else is known of its things."""
+    return Vocabulary(
+        tuple(
+            Concept(index, "", name, plain_plural(name), category, False, None, False, None)
+            for index, (name, category) in enumerate(things)
+        )
+    )
+
+
+OTHERS = _vocabulary(
+    ("person", "person"),
+    ("dog", "animal"),
+    ("cat", "animal"),
+    ("hot dog", "food"),
+    ("couch", "furniture"),
+    ("chair", "furniture"),
+    ("clock", "indoor"),
+    ("red mug", "kitchen"),
+    ("blue mug", "kitchen"),
+)
+
+
+def _pictured(vocabulary: Vocabulary, rng: np.random.Generator) -> Scene:
+    """A scene of another vocabulary; what its things look like does not matter here."""
+    placements = random_placements(rng, vocabulary.concepts, (160, 128))
+    return compose(placements, draw_background(rng, (160, 128)))
+
+
+def test_another_vocabulary_is_asked_about_in_its_own_words() -> None:
+    writer = InstructionWriter(OTHERS)
+    oracle = Oracle(writer.phrases)
+    texts: dict[Family, list[str]] = {family: [] for family in Family}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        scene = _pictured(OTHERS, rng)
+        drawn = [writer.generate(scene, rng, family) for family in list(Family) * 3]
+        for instruction in [*drawn, writer.everything(scene, rng)]:
+            if instruction is None:
+                continue
+            assert oracle.execute(instruction.plan, scene) == instruction.truth, instruction
+            texts[instruction.family].append(instruction.text.lower())
+    said = "\n".join(text for family in texts.values() for text in family)
+    assert not texts[Family.INDIRECT]
+    assert all(texts[family] for family in Family if family is not Family.INDIRECT)
+    assert "sticker" not in said
+    assert "furnitures" not in said
+    assert re.search(r"pieces? of furniture", said)
+    assert re.search(r"mugs? (.* )?(the )?(red|blue) ones?", said)  # the head noun, less a colour
+    # "indoor" is no kind of thing, and people are asked for as the thing they are.
+    assert list(writer.categories) == ["animal", "food", "furniture", "kitchen"]
+
+
+def test_a_vocabulary_without_categories_is_survived() -> None:
+    plain = _vocabulary(("dog", "dog"), ("cat", "cat"), ("key", "object"))
+    writer = InstructionWriter(plain)
+    assert not writer.categories
+    asked = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        scene = _pictured(plain, rng)
+        asked += [writer.generate(scene, rng, family) for family in Family]
+    families = {instruction.family for instruction in asked if instruction is not None}
+    assert families == set(Family) - {Family.CATEGORY, Family.INDIRECT}
+
+
+def test_no_plan_has_more_phrases_than_a_plan_may_have() -> None:
+    stickers = [
+        (concept.name, 0.06 + 0.2 * (n % 5), 0.06 + 0.2 * (n // 5), 0.1)
+        for n, concept in enumerate(WRITER.vocabulary.concepts[:20])
+    ]
+    scene = _scene(*stickers)
+    assert len(scene.wanted) > MAX_QUERIES
+    assert WRITER.everything(scene, np.random.default_rng(0)) is None
+    asked = [i for family in Family for i in _asked(scene, family, 60)]
+    assert asked
+    assert max(len(instruction.plan.queries) for instruction in asked) <= MAX_QUERIES

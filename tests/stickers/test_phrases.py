@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from services.stickers.phrases import matching_concepts
+from services.stickers.phrases import PhraseBook, matching_concepts
 from services.stickers.vocabulary import Vocabulary
 
 
@@ -42,3 +44,16 @@ def test_every_concept_is_named_by_its_name_and_plural():
     for concept in Vocabulary.load().concepts:
         assert concept.index in matching_concepts(concept.name)
         assert concept.index in matching_concepts(concept.plural)
+
+
+def test_a_head_noun_that_is_a_name_means_that_thing_alone():
+    dog, banana, apple, *_ = (Vocabulary.load().by_name[n] for n in ("dog", "banana", "red apple"))
+    concepts = (
+        replace(dog, index=0),
+        replace(banana, index=1, name="hot dog", plural="hot dogs"),
+        replace(apple, index=2),
+    )
+    book = PhraseBook(Vocabulary(concepts))
+    assert book.matching_concepts("dog") == book.matching_concepts("the dogs") == {0}
+    assert book.matching_concepts("hot dogs") == {1}
+    assert book.matching_concepts("apple") == {2}
