@@ -22,14 +22,14 @@ def mark(phrase: str, concept: str, beside: list[str], confused: list[str]) -> P
         ),
         comparison=compare([], [], []),
         presence_right=True,
-        beside=frozenset(NAMES[name].index for name in beside),
+        beside=tuple(NAMES[name].index for name in beside),
         confused=tuple(NAMES[name].index for name in confused),
         error=None,
     )
 
 
 MARKS = [
-    mark("red apple", "red apple", ["green apple", "dog"], ["green apple", "green apple"]),
+    mark("red apple", "red apple", ["green apple", "dog", "green apple"], ["green apple"] * 2),
     mark("red apples", "red apple", ["green apple"], []),
     mark("dog", "dog", ["cat", "lion"], ["cat"]),
     mark("dogs", "dog", ["cow"], []),
@@ -38,7 +38,7 @@ MARKS = [
 
 def test_counts_and_chances_are_by_pair_the_most_frequent_first() -> None:
     assert confusions(MARKS) == (
-        Confusion("red apple", "green apple", 2, 2),
+        Confusion("red apple", "green apple", 2, 3),
         Confusion("dog", "cat", 1, 1),
     )
 
@@ -47,7 +47,7 @@ def test_the_matrix_shows_what_was_confused_alone(tmp_path: Path) -> None:
     axes = draw(confusions(MARKS), "title").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dog", "red apple"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "green apple"]
-    assert sorted(text.get_text() for text in axes.texts) == ["1/1", "2/2"]
+    assert sorted(text.get_text() for text in axes.texts) == ["1/1", "2/3"]
     draw((), "nothing").savefig(tmp_path / "none.png")
     with Image.open(tmp_path / "none.png") as opened:
         assert opened.width > 100

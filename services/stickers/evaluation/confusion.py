@@ -24,7 +24,7 @@ class Confusion:
         asked: name of the concept that a phrase was asked for.
         answered: name of the concept that an answered mask really shows (IoU 0.5 or more).
         count: how many such masks came.
-        chances: queries for `asked` of pictures with an `answered` in them.
+        chances: instances of `answered` in the pictures of which `asked` was asked.
     """
 
     asked: str

@@ -42,8 +42,8 @@ class PhraseMark:
         question: what was asked.
         comparison: the masks beside the truth.
         presence_right: None where only "don't care" instances match: nobody can say.
-        beside: indices of the concepts that are in the scene and that the phrase does not mean.
-        confused: of those, each that was answered, as often as it was.
+        beside: concept indices of the scene's instances that the phrase does not mean.
+        confused: the same of those that were answered nevertheless.
         error: of the call, None where it was answered.
     """
 
@@ -51,7 +51,7 @@ class PhraseMark:
     question: PhraseQuestion
     comparison: Comparison
     presence_right: bool | None
-    beside: frozenset[int]
+    beside: tuple[int, ...]
     confused: tuple[int, ...]
     error: str | None
 
@@ -104,7 +104,7 @@ def mark_phrase(paper: Paper, question: PhraseQuestion, answer: Answer) -> Phras
         question=question,
         comparison=comparison,
         presence_right=right,
-        beside=frozenset(there) - question.meant,
+        beside=tuple(concept for concept in there if concept not in question.meant),
         confused=tuple(concept for concept in shown if concept not in question.meant),
         error=answer.error,
     )

@@ -102,9 +102,10 @@ def draw_sheet(measured: Measured, path: Path) -> None:
 
 def draw_confusion(report: Report, path: Path) -> None:
     """Draw what was taken for what, in the format of the path's suffix."""
-    title = f"taken for another, {report.world} world, {report.scenes} scenes"
+    title = f"{report.world} world, {report.scenes} scenes:\ntaken for another, of how many there"
     _made(path)
-    confusion.draw(report.figures.confusions, title).savefig(path)
+    # Tight: a small matrix is narrower than its title.
+    confusion.draw(report.figures.confusions, title).savefig(path, bbox_inches="tight")
 
 
 def draw_reliability(report: Report, path: Path) -> None:
