@@ -98,7 +98,8 @@ def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any]) -> None:
         torch.testing.assert_close(raw.presence, plain.presence_logits[0, 0], **close)
         torch.testing.assert_close(raw.boxes, plain.pred_boxes[0], **close)
         scale = plain.pred_masks.abs().max().item()
-        torch.testing.assert_close(raw.masks, plain.pred_masks[0], atol=2e-5 * scale, rtol=0)
+        # The convolutions behind the masks add up in another order for another batch size.
+        torch.testing.assert_close(raw.masks, plain.pred_masks[0], atol=5e-5 * scale, rtol=0)
         assert ((raw.masks > 0) == (plain.pred_masks[0] > 0)).float().mean() > 0.9999
 
 
