@@ -5,11 +5,12 @@ Flow: seed -> `SceneSource.scene` -> a trainer's data module -> batches. Both tr
 that trainer's habits; `services.stickers.coco.CocoScenes` reads a COCO-style dataset for either.
 """
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from services.stickers.scenes import Scene
+from services.stickers.scenes import Scene, random_scene
 from services.stickers.vocabulary import Vocabulary
 
 
@@ -39,3 +40,26 @@ class SceneSource(Protocol):
             crowded: as much in one picture as the source can show, for stages that only look.
                 A wish as well.
         """
+
+
+@dataclass(frozen=True)
+class WorldScenes:
+    """Scenes exactly after sticker world's definition, as a trainer's validation asks for them.
+
+    Attributes:
+        vocabulary: the shipped one.
+        size: of every scene, width and height in pixels; by default drawn, 256 to 1600 a side.
+    """
+
+    vocabulary: Vocabulary = field(default_factory=Vocabulary.load)
+    size: tuple[int, int] | None = None
+
+    def scene(
+        self,
+        rng: np.random.Generator,
+        *,
+        size: tuple[int, int] | None = None,
+        crowded: bool = False,
+    ) -> Scene:
+        """See `SceneSource.scene`; no scene of the world is more crowded than another."""
+        return random_scene(rng, concepts=self.vocabulary.concepts, size=size or self.size)

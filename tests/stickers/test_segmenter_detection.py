@@ -1,19 +1,17 @@
 import torch
 
 from services.segmenter.operators import install_roi_align
-from services.stickers.phrases import PhraseBook
-from services.stickers.segmenter.checkpoint import new_model, new_tokenizer
-from services.stickers.segmenter.data import BatchMaker, Pairs
-from services.stickers.segmenter.detection import corners, detect
-from services.stickers.segmenter.sampling import PhraseSampler
+from services.stickers.segmenter.boxes import corners
+from services.stickers.segmenter.data import Pairs
+from services.stickers.segmenter.detection import detect
 from services.stickers.splits import SHOWN
-from services.stickers.vocabulary import Vocabulary
+from tests.stickers.segmenter_parts import batch_maker, tiny_model
 
-BOOK = PhraseBook(Vocabulary.load())
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
 
 def assert_last_layer_is_the_models_own(pairs: Pairs, pixels: torch.Tensor, **boxes: torch.Tensor):
-    model = new_model(new_tokenizer(BOOK), seed=3).eval()
+    model = tiny_model(seed=3).eval()
     with torch.no_grad():
         ours = detect(model, model.vision_encoder(pixels), pairs)
         plain = model(
@@ -22,27 +20,24 @@ def assert_last_layer_is_the_models_own(pairs: Pairs, pixels: torch.Tensor, **bo
             attention_mask=pairs.attention_mask,
             **boxes,
         )
-    close = {"atol": 1e-4, "rtol": 1e-4}
-    torch.testing.assert_close(ours.logits[-1], plain.pred_logits, **close)
-    torch.testing.assert_close(ours.presence[-1], plain.presence_logits[:, 0], **close)
-    torch.testing.assert_close(corners(ours.boxes[-1]), plain.pred_boxes, **close)
-    torch.testing.assert_close(ours.masks[-1], plain.pred_masks, **close)
-    torch.testing.assert_close(ours.semantic, plain.semantic_seg[:, 0], **close)
-
-
-def batches() -> BatchMaker:
-    return BatchMaker(PhraseSampler(BOOK), new_tokenizer(BOOK), 240, 20, 40)
+    torch.testing.assert_close(ours.logits[-1], plain.pred_logits, **CLOSE)
+    torch.testing.assert_close(ours.presence[-1], plain.presence_logits[:, 0], **CLOSE)
+    torch.testing.assert_close(corners(ours.boxes[-1]), plain.pred_boxes, **CLOSE)
+    layers, count, queries = ours.logits.shape
+    every = torch.arange(queries).expand(layers, count, queries)
+    torch.testing.assert_close(ours.masks(every)[-1], plain.pred_masks, **CLOSE)
+    torch.testing.assert_close(ours.semantic, plain.semantic_seg[:, 0], **CLOSE)
 
 
 def test_phrases_go_as_through_the_model():
-    batch = batches().phrases(SHOWN[:2])
+    batch = batch_maker().phrases(SHOWN[:2])
     assert batch.pairs is not None
     assert_last_layer_is_the_models_own(batch.pairs, batch.pixels)
 
 
 def test_exemplars_go_as_through_the_model():
     install_roi_align()
-    batch = batches().exemplars(SHOWN[:3])
+    batch = batch_maker().exemplars(SHOWN[:3])
     assert batch.pairs is not None
     assert (batch.pairs.box_labels < 0).any(), "no padded box in this batch: choose other seeds"
     assert_last_layer_is_the_models_own(
@@ -50,4 +45,23 @@ def test_exemplars_go_as_through_the_model():
         batch.pixels,
         input_boxes=batch.pairs.boxes,
         input_boxes_labels=batch.pairs.box_labels,
+    )
+
+
+def test_masks_are_made_of_the_shown_pairs_only_and_are_the_same():
+    batch = batch_maker().phrases(SHOWN[:2])
+    assert batch.pairs is not None
+    model = tiny_model(seed=3).eval()
+    shown = torch.tensor([3, 1])
+    with torch.no_grad():
+        vision = model.vision_encoder(batch.pixels)
+        every, some = detect(model, vision, batch.pairs), detect(model, vision, batch.pairs, shown)
+    torch.testing.assert_close(some.logits, every.logits, **CLOSE)
+    torch.testing.assert_close(some.semantic, every.semantic[shown], **CLOSE)
+    chosen = torch.tensor([4, 7]).expand(3, 2, 2)
+    masks = every.masks(torch.tensor([4, 7]).expand(3, 4, 2))
+    torch.testing.assert_close(some.masks(chosen), masks[:, shown], **CLOSE)
+    coarse = torch.nn.functional.avg_pool2d(some.masks(chosen).flatten(0, 2), 4)
+    torch.testing.assert_close(
+        some.coarse_masks(4)[:, :, [4, 7]].flatten(0, 2), coarse, atol=1e-3, rtol=1e-3
     )

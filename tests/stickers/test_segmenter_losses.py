@@ -3,76 +3,16 @@ import dataclasses
 import pytest
 import torch
 
-from services.stickers.segmenter.data import MAX_INSTANCES, Pairs
-from services.stickers.segmenter.detection import Detections, centre_code
+from services.stickers.segmenter.data import Batch
+from services.stickers.segmenter.dense import centre_code
 from services.stickers.segmenter.losses import (
     LossWeights,
     centre_loss,
+    dense_losses,
     detection_losses,
-    generalised_iou,
-    match,
     total,
 )
-
-GRID, QUERIES = 8, 5
-BOXES = torch.tensor([[0.25, 0.25, 0.25, 0.5], [0.75, 0.75, 0.5, 0.5]])
-
-
-def two_stickers() -> Pairs:
-    """One pair with two wanted stickers, and one whose concept is not there."""
-    masks = torch.zeros(2, MAX_INSTANCES, GRID, GRID)
-    masks[0, 0, 0:4, 1:3] = 1
-    masks[0, 1, 4:8, 4:8] = 1
-    boxes = torch.zeros(2, MAX_INSTANCES, 4)
-    boxes[0, :2] = BOXES
-    return Pairs(
-        image=torch.tensor([0, 1]),
-        input_ids=torch.zeros(2, 1, dtype=torch.long),
-        attention_mask=torch.ones(2, 1, dtype=torch.long),
-        boxes=torch.zeros(2, 0, 4),
-        box_labels=torch.zeros(2, 0, dtype=torch.long),
-        presence=torch.tensor([1.0, 0.0]),
-        target_boxes=boxes,
-        target_masks=masks,
-        counts=torch.tensor([2, 0]),
-        semantic=masks.sum(1),
-    )
-
-
-def perfect(pairs: Pairs, queries: tuple[int, int], layers: int = 2) -> Detections:
-    """Right answers, given by two of the queries."""
-    logits = torch.full((layers, 2, QUERIES), -12.0)
-    boxes = torch.full((layers, 2, QUERIES, 4), 0.5)
-    masks = torch.full((layers, 2, QUERIES, GRID, GRID), -12.0)
-    for target, query in enumerate(queries):
-        logits[:, 0, query] = 12.0
-        boxes[:, 0, query] = BOXES[target]
-        masks[:, 0, query] = (pairs.target_masks[0, target] - 0.5) * 24
-    return Detections(
-        logits=logits,
-        boxes=boxes,
-        presence=torch.tensor([[10.0, -10.0]]).repeat(layers, 1),
-        masks=masks,
-        semantic=(pairs.semantic - 0.5) * 24,
-        pixels=torch.zeros(2, 1, GRID, GRID),
-    )
-
-
-def test_giou_of_known_boxes():
-    unit = torch.tensor([0.0, 0.0, 1.0, 1.0])
-    assert generalised_iou(unit, unit).item() == pytest.approx(1.0)
-    right_half = torch.tensor([0.5, 0.0, 1.0, 1.0])
-    assert generalised_iou(unit, right_half).item() == pytest.approx(0.5)
-    # Side by side with a gap of one: no overlap, a third of the hull is empty.
-    beside = torch.tensor([2.0, 0.0, 3.0, 1.0])
-    assert generalised_iou(unit, beside).item() == pytest.approx(-1 / 3)
-
-
-def test_matching_finds_the_right_queries():
-    pairs = two_stickers()
-    pair, query, target = match(perfect(pairs, (3, 1)), pairs, layer=0)
-    assert pair.tolist() == [0, 0]
-    assert dict(zip(target.tolist(), query.tolist(), strict=True)) == {0: 3, 1: 1}
+from tests.stickers.segmenter_answers import BOXES, GRID, perfect, two_stickers
 
 
 def test_right_answers_cost_next_to_nothing():
@@ -87,8 +27,8 @@ def test_right_answers_cost_next_to_nothing():
         ("logits", "class"),
         ("boxes", "box"),
         ("boxes", "giou"),
-        ("masks", "mask"),
-        ("masks", "dice"),
+        ("queries", "mask"),
+        ("queries", "dice"),
         ("presence", "presence"),
         ("semantic", "semantic"),
     ],
@@ -101,6 +41,19 @@ def test_each_wrong_answer_costs_its_part(field: str, part: str):
     assert detection_losses(wrong, pairs)[part] > detection_losses(right, pairs)[part] + 0.05
 
 
+def test_the_last_layer_weighs_as_much_as_all_the_others():
+    pairs = two_stickers()
+    right = perfect(pairs, (0, 4), layers=3)
+
+    def cost(layer: int) -> float:
+        logits = right.logits.clone()
+        logits[layer] = 0.0
+        return detection_losses(dataclasses.replace(right, logits=logits), pairs)["class"].item()
+
+    assert cost(2) == pytest.approx(cost(0) + cost(1), rel=1e-3)
+    assert cost(0) == pytest.approx(cost(1), rel=1e-3)
+
+
 def test_an_unsure_presence_is_not_trained():
     pairs = dataclasses.replace(two_stickers(), presence=torch.tensor([-1.0, -1.0]))
     assert detection_losses(perfect(pairs, (0, 1)), pairs)["presence"].item() == 0.0
@@ -111,26 +64,45 @@ def test_a_batch_without_any_sticker_still_has_a_loss():
         two_stickers(), counts=torch.zeros(2, dtype=torch.long), presence=torch.zeros(2)
     )
     parts = detection_losses(perfect(pairs, (0, 1)), pairs)
-    assert parts["box"].item() == 0.0
+    assert parts["box"].item() == parts["mask"].item() == parts["class"].item() == 0.0
+    assert parts["presence"] > 1
     assert torch.isfinite(total(parts, LossWeights()))
 
 
 def test_pixels_must_tell_where_their_own_stickers_centre_is():
-    pairs = two_stickers()
+    pairs, shown = two_stickers(), torch.tensor([0])
     left, right = centre_code(BOXES[:, :2])
-    codes = torch.zeros(2, 12, GRID, GRID)
-    codes[0, :, 0:4, 1:3] = left[:, None, None]
-    codes[0, :, 4:8, 4:8] = right[:, None, None]
-    assert centre_loss(codes, pairs)["centre"].item() == pytest.approx(0.0, abs=1e-6)
-    # The same code for both, or the pixels outside them: only the first is an error.
-    codes[0, :, 4:8, 4:8] = left[:, None, None]
-    assert centre_loss(codes, pairs)["centre"] > 0.2
-    codes[0, :, 4:8, 4:8] = right[:, None, None]
-    codes[1] = 5.0
-    assert centre_loss(codes, pairs)["centre"].item() == pytest.approx(0.0, abs=1e-6)
+    codes = torch.zeros(1, 12, GRID, GRID)
+    codes[0, :, 0:8, 2:6] = left[:, None, None]
+    codes[0, :, 8:16, 8:16] = right[:, None, None]
+    assert centre_loss(codes, pairs, shown)["centre"].item() == pytest.approx(0.0, abs=1e-6)
+    # The same code for both is an error, pixels outside them are not.
+    codes[0, :, 8:16, 8:16] = left[:, None, None]
+    assert centre_loss(codes, pairs, shown)["centre"] > 0.2
+    codes[0, :, 8:16, 8:16] = right[:, None, None]
+    codes[0, :, :, 0] = 5.0
+    assert centre_loss(codes, pairs, shown)["centre"].item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_centres_apart_have_codes_apart():
-    codes = centre_code(torch.tensor([[0.2, 0.5], [0.3, 0.5], [0.8, 0.5]]))
-    near, far = codes[0] @ codes[1], codes[0] @ codes[2]
-    assert codes[0] @ codes[0] > near > far
+def test_tokens_must_name_what_they_show_and_say_where_it_lies():
+    coverage = torch.zeros(1, 4, 4, 3)
+    coverage[..., 2] = 1
+    coverage[0, 0, :2] = torch.tensor([0.0, 1.0, 0.0])
+    boxes = torch.full((1, 4, 4, 4), 0.5)
+    batch = Batch(torch.zeros(1), coverage, boxes, None)
+    # Attention names the second concept on its two tokens and nothing anywhere else.
+    attention = (coverage[None, ..., :2] - 0.5) * 24
+    right = dense_losses((coverage - 0.5) * 24, boxes, attention, batch)
+    for name, value in right.items():
+        assert value.item() == pytest.approx(0.0, abs=0.01), name
+    mixed = (coverage[..., [1, 0, 2]] - 0.5) * 24
+    wrong = dense_losses(mixed, boxes * 0.8, attention.flip(-1), batch)
+    for name, value in wrong.items():
+        assert value > right[name] + 0.1, name
+
+
+def test_the_total_weighs_every_part():
+    weights = LossWeights()
+    for name in ("class", "box", "giou", "mask", "dice", "presence", "semantic", "centre"):
+        factor = weights.class_ if name == "class" else getattr(weights, name)
+        assert total({name: torch.tensor(2.0)}, weights).item() == 2 * factor

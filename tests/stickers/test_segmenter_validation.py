@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
 
+from services.segmenter.settings import SHIPPED
 from services.stickers.scenes import Placement, compose
-from services.stickers.segmenter.validation import Figures, tally
+from services.stickers.segmenter.checkpoint import open_checkpoint
+from services.stickers.segmenter.validation import Figures, tally, validate
+from services.stickers.sources import WorldScenes
+from services.stickers.splits import SHOWN
 from services.stickers.vocabulary import Vocabulary
+from tests.stickers.segmenter_parts import SAMPLER
 
 NAMES = Vocabulary.load().by_name
 SCENE = compose(
@@ -46,3 +51,13 @@ def test_masks_for_absent_phrases_are_false_instances():
 def test_a_mask_elsewhere_misses():
     scores = figures([np.roll(CATS[0], 60, axis=1)], True, SCENE.instances)
     assert scores["f1"] == 0.0
+
+
+def test_the_shipped_model_finds_most_of_what_is_there():
+    model, tokenizer = open_checkpoint(str(SHIPPED))
+    found = validate(model.eval(), tokenizer, SAMPLER, WorldScenes(size=(320, 288)), SHOWN[:6])
+    scores = found.as_dict()
+    assert found.pairs == 24
+    assert scores["f1"] > 0.7
+    assert scores["mean_iou"] > 0.7
+    assert scores["presence"] > 0.8

@@ -1,18 +1,19 @@
-"""Making the tiny model and writing it in the form that `Sam3Model.from_pretrained` reads."""
+"""Models to start from and to hand on: new, opened from disk, and exported."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTokenizer, Sam3Model
+from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, Sam3Model
 
 from services.stickers.phrases import PhraseBook
 from services.stickers.segmenter.config import MAX_TEXT_TOKENS, tiny_config
-from services.stickers.segmenter.detection import centre_code
-from services.stickers.segmenter.sampling import UNKNOWN
+from services.stickers.segmenter.confusions import UNKNOWN
+from services.stickers.segmenter.dense import centre_code
 from services.stickers.segmenter.tokenizer import special_tokens, train_tokenizer
 
 _VOCABULARY_SIZE = 1024
+_LEAST_TOKENS = 256  # a byte-level tokenizer has at least all bytes
 _POSITION_STRENGTH = 3.0  # patches have a standard deviation of 1.5 once they are trained
 
 
@@ -83,43 +84,26 @@ def look_inside(first: nn.Linear, second: nn.Linear) -> None:
     second.weight[:, :2] = -slopes[:, None]
 
 
-def go_on_from(checkpoint: str, model: Sam3Model) -> None:
-    """Give a new model the weights of a trained one, which may have coarser masks or fewer queries.
-
-    Finer levels of the neck are added silent and the mask decoder's new convolutions pass on what
-    they get, so that the model starts about as good as the old one. A new query starts as the
-    old one whose reference box lies nearest.
+def open_checkpoint(source: str) -> tuple[Sam3Model, PreTrainedTokenizerBase]:
+    """Any SAM 3 and its own tokenizer, to fine-tune: architecture and size are the checkpoint's.
 
     Args:
-        checkpoint: folder or hub id; the same widths and depths.
-        model: new, changed in place.
+        source: folder or hub id ("facebook/sam3"); one saved as `sam3_video` gives its detector.
+
+    Raises:
+        OSError: there is no such checkpoint.
+        ValueError: its tokenizer is missing or another model's.
     """
-    old = Sam3Model.from_pretrained(checkpoint, dtype=torch.float32)
-    neck = model.vision_encoder.neck.fpn_layers
-    more = len(neck) - len(old.vision_encoder.neck.fpn_layers)
-    own = model.state_dict()
-    for name, weight in old.state_dict().items():
-        if name.startswith("vision_encoder.neck.fpn_layers."):
-            level, rest = name.removeprefix("vision_encoder.neck.fpn_layers.").split(".", 1)
-            name = f"vision_encoder.neck.fpn_layers.{int(level) + more}.{rest}"
-        if own[name].shape == weight.shape:
-            own[name] = weight
-    references = old.detr_decoder.reference_points.weight.sigmoid()
-    queries = own["detr_decoder.reference_points.weight"].sigmoid()
-    nearest = torch.cdist(queries[:, :2], references[:, :2]).argmin(1)
-    own["detr_decoder.query_embed.weight"] = old.detr_decoder.query_embed.weight[nearest].detach()
-    model.load_state_dict(own)
-    with torch.no_grad():
-        for level in range(more):
-            neck[level].proj2.weight.mul_(0.1)
-            neck[level].proj2.bias.zero_()
-        for conv in model.mask_decoder.pixel_decoder.conv_layers[-more:] if more else ():
-            conv.weight.mul_(0.1)
-            conv.weight[:, :, 1, 1] += torch.eye(len(conv.weight))
-            conv.bias.zero_()
+    model = Sam3Model.from_pretrained(source, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    # transformers makes up an empty tokenizer, to which all words are alike, where there is none.
+    known, read = len(tokenizer), model.config.text_config.vocab_size
+    if not _LEAST_TOKENS <= known <= read:
+        raise ValueError(f"{source}: its tokenizer has {known} tokens, the model reads {read}")
+    return model, tokenizer
 
 
-def export(model: Sam3Model, tokenizer: CLIPTokenizer, folder: Path) -> None:
+def export(model: Sam3Model, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write config.json, model.safetensors and the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)

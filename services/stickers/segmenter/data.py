@@ -1,47 +1,29 @@
-"""Training batches for the tiny segmenter: scenes, phrases, and what the model should say.
+"""Training batches: scenes, what is asked about them, and what the model should answer.
 
+Flow: seed -> `SceneSource` -> scene -> `PhraseSampler` -> pairs of picture and phrase -> `Batch`.
 Every example is made from one seed, so that a resumed run sees what an unbroken one would.
-Pixels go through exactly the service's preprocessing; masks are brought to the model's grids
-as soft coverage (the share of each cell that the visible sticker fills).
+Pixels go through exactly the service's preprocessing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import CLIPTokenizer
+from transformers import PreTrainedTokenizerBase
 
-from services.stickers.backgrounds import WIDE, draw_background
-from services.stickers.scenes import (
-    Instance,
-    Scene,
-    compose,
-    random_placements,
-    random_size,
-)
+from services.segmenter.engines import EXEMPLARS_ONLY
+from services.segmenter.preprocessing import to_model_input
+from services.stickers.scenes import Scene
+from services.stickers.segmenter.grids import Grids, coverage, normalised_box
 from services.stickers.segmenter.sampling import PhraseSampler
-from services.stickers.weather import weathered
+from services.stickers.sources import SceneSource
+from services.stickers.vocabulary import Vocabulary
 
-EXEMPLAR_PHRASE = "visual"
-MAX_INSTANCES = 8
 PADDING_LABEL = -10  # what Sam3Model ignores in `input_boxes_labels`
-
-
-def preprocess(images: Sequence[np.ndarray], side: int) -> Tensor:
-    """uint8 ``[h, w, 3]`` images of any size → float32 ``[n, 3, side, side]`` in -1 to 1."""
-    squares = [
-        functional.interpolate(
-            torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None],
-            (side, side),
-            mode="bilinear",
-            antialias=True,
-        )
-        for image in images
-    ]
-    return torch.cat(squares).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -54,10 +36,10 @@ class Pairs:
         boxes: exemplar boxes, cx cy w h in 0 to 1, ``[n, k, 4]``; k is 0 for phrases only.
         box_labels: 1 wanted, 0 not wanted, `PADDING_LABEL` none, ``[n, k]``.
         presence: 1 there, 0 not there, -1 only as "don't care", float ``[n]``.
-        target_boxes: cx cy w h in 0 to 1, ``[n, MAX_INSTANCES, 4]``.
-        target_masks: soft coverage, ``[n, MAX_INSTANCES, m, m]``.
+        target_boxes: cx cy w h in 0 to 1, ``[n, t, 4]``, t the most targets of any pair.
+        target_masks: soft coverage, ``[n, t, m, m]``.
         counts: how many of these targets are real, ``[n]``.
-        semantic: soft coverage of all matching stickers, ``[n, m, m]``.
+        semantic: soft coverage of all matching instances, ``[n, m, m]``.
     """
 
     image: Tensor
@@ -70,6 +52,10 @@ class Pairs:
     target_masks: Tensor
     counts: Tensor
     semantic: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -90,6 +76,16 @@ class Batch:
     token_boxes: Tensor
     pairs: Pairs | None
 
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return replace(
+            self,
+            pixels=self.pixels.to(device),
+            coverage=self.coverage.to(device),
+            token_boxes=self.token_boxes.to(device),
+            pairs=self.pairs and self.pairs.to(device),
+        )
+
 
 @dataclass(frozen=True)
 class _Pair:
@@ -104,25 +100,26 @@ class BatchMaker:
     """Makes batches from seeds.
 
     Attributes:
+        source: draws the scenes.
         sampler: draws the phrases.
         tokenizer: the model's.
-        image_side: the model's input, pixels.
-        token_grid: tokens a side.
-        mask_grid: mask cells a side.
+        grids: the model's.
+        most_targets: of a pair; the model's queries, since each answers for one at most. Of more
+            instances the largest are wanted.
         phrases_per_image: pairs an image.
     """
 
+    source: SceneSource
     sampler: PhraseSampler
-    tokenizer: CLIPTokenizer
-    image_side: int
-    token_grid: int
-    mask_grid: int
+    tokenizer: PreTrainedTokenizerBase
+    grids: Grids
+    most_targets: int
     phrases_per_image: int = 3
 
     def dense(self, seeds: Sequence[int]) -> Batch:
-        """Images and dense targets only; twice as crowded, to teach more an image."""
-        scenes = [self._scene(np.random.default_rng(seed), crowds=2) for seed in seeds]
-        return self._batch(scenes, None)
+        """Images and dense targets only; crowded, to teach more an image."""
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        return self._batch([self.source.scene(rng, crowded=True) for rng in rngs], ())
 
     def phrases(self, seeds: Sequence[int]) -> Batch:
         """Pairs of an image and a phrase."""
@@ -132,39 +129,18 @@ class BatchMaker:
         """Pairs of an image and one to three exemplar boxes, a third of them with a phrase too."""
         return self._paired(seeds, exemplars=True)
 
-    def _scene(self, rng: np.random.Generator, crowds: int = 1) -> Scene:
-        size = random_size(rng, 240, 480)
-        # Stickers of one concept that touch are what is hardest, and small ones what is missed.
-        most_kinds = 2 if rng.random() < 0.5 else 5
-        longest_side = 0.3 if rng.random() < 0.35 else 0.5
-        outside = 0.35 if rng.random() < 0.15 else 0.0
-        placements = [
-            placement
-            for _ in range(crowds)
-            for placement in random_placements(
-                rng,
-                self.sampler.pool(rng),
-                size,
-                most_kinds=most_kinds,
-                longest_side=longest_side,
-                outside=outside,
-            )
-        ]
-        return weathered(compose(placements, draw_background(rng, size, WIDE)), rng)
-
     def _paired(self, seeds: Sequence[int], exemplars: bool) -> Batch:
-        scenes: list[Scene] = []
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        scenes = [self.source.scene(rng) for rng in rngs]
         pairs: list[_Pair] = []
-        for number, seed in enumerate(seeds):
-            rng = np.random.default_rng(seed)
-            scene = self._scene(rng)
-            scenes.append(scene)
-            if exemplars:
+        if exemplars:
+            for number, (rng, scene) in enumerate(zip(rngs, scenes, strict=True)):
                 drawn = [self._exemplar(rng, number, scene) for _ in range(self.phrases_per_image)]
                 pairs.extend(pair for pair in drawn if pair)
-            else:
-                drawn_phrases = self.sampler.phrases(rng, scene, self.phrases_per_image)
-                pairs.extend(self._pair(number, scene, phrase) for phrase in drawn_phrases)
+        if not pairs:  # or nothing in these pictures can be an exemplar
+            for number, (rng, scene) in enumerate(zip(rngs, scenes, strict=True)):
+                phrases = self.sampler.phrases(rng, scene, self.phrases_per_image)
+                pairs.extend(self._pair(number, scene, phrase) for phrase in phrases)
         return self._batch(scenes, pairs)
 
     def _pair(self, number: int, scene: Scene, phrase: str) -> _Pair:
@@ -182,64 +158,63 @@ class BatchMaker:
         others = [x for x in shown if x.concept.index != wanted]
         alike = {concept.index for concept in self.sampler.look_alikes[wanted]}
         confusing = [x for x in others if x.concept.index in alike]
-        boxes = [(_normalised(positive), 1)]
+        boxes = [(normalised_box(positive), 1)]
         if same and rng.random() < 0.25:
-            boxes.append((_normalised(same[rng.integers(len(same))]), 1))
+            boxes.append((normalised_box(same[rng.integers(len(same))]), 1))
         if others and rng.random() < 0.5:
             pool = confusing or others
-            boxes.append((_normalised(pool[rng.integers(len(pool))]), 0))
-        phrase = positive.concept.name if rng.random() < 0.35 else EXEMPLAR_PHRASE
+            boxes.append((normalised_box(pool[rng.integers(len(pool))]), 0))
+        phrase = positive.concept.name if rng.random() < 0.35 else EXEMPLARS_ONLY
         chosen = tuple(i for i, x in enumerate(scene.instances) if x.concept.index == wanted)
         return _Pair(number, phrase, chosen, tuple(boxes))
 
-    def _batch(self, scenes: Sequence[Scene], pairs: Sequence[_Pair] | None) -> Batch:
+    def _batch(self, scenes: Sequence[Scene], pairs: Sequence[_Pair]) -> Batch:
         masks = [self._masks(scene) for scene in scenes]
         dense = [
             self._dense_targets(scene, mask) for scene, mask in zip(scenes, masks, strict=True)
         ]
+        # Copies, since torch warns of pixels that it may not write to.
+        images = [scene.image.copy() for scene in scenes]
         return Batch(
-            pixels=preprocess([scene.image for scene in scenes], self.image_side),
-            coverage=torch.stack([coverage for coverage, _ in dense]),
+            pixels=torch.stack([to_model_input(image, self.grids.image) for image in images]),
+            coverage=torch.stack([shares for shares, _ in dense]),
             token_boxes=torch.stack([boxes for _, boxes in dense]),
             pairs=self._collated(scenes, masks, pairs) if pairs else None,
         )
 
     def _masks(self, scene: Scene) -> Tensor:
         """Soft coverage of each instance on the mask grid, ``[instances, m, m]``."""
-        grid = self.mask_grid
-        return torch.stack([_coverage(instance, grid) for instance in scene.instances])
+        return torch.stack([coverage(instance, self.grids.masks) for instance in scene.instances])
 
     def _dense_targets(self, scene: Scene, masks: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = functional.adaptive_avg_pool2d(masks, self.token_grid)
-        concepts = len(self.sampler.book.vocabulary.concepts)
-        coverage = torch.zeros(concepts + 1, self.token_grid, self.token_grid)
+        tokens = functional.adaptive_avg_pool2d(masks, self.grids.tokens)
+        concepts = len(self.source.vocabulary.concepts)
+        shares = torch.zeros(concepts + 1, self.grids.tokens, self.grids.tokens)
         index = torch.tensor([instance.concept.index for instance in scene.instances])
-        coverage.index_add_(0, index, tokens)
-        coverage[-1] = (1 - coverage[:-1].sum(0)).clamp(min=0)
-        boxes = torch.tensor([_normalised(instance) for instance in scene.instances])
-        return coverage.permute(1, 2, 0), boxes[tokens.argmax(0)]
+        shares.index_add_(0, index, tokens)
+        shares[-1] = (1 - shares[:-1].sum(0)).clamp(min=0)
+        boxes = torch.tensor([normalised_box(instance) for instance in scene.instances])
+        return shares.permute(1, 2, 0), boxes[tokens.argmax(0)]
 
     def _collated(
         self, scenes: Sequence[Scene], masks: Sequence[Tensor], pairs: Sequence[_Pair]
     ) -> Pairs:
         text = self.tokenizer([pair.phrase for pair in pairs], padding=True, return_tensors="pt")
-        count, grid = len(pairs), self.mask_grid
-        target_boxes = torch.zeros(count, MAX_INSTANCES, 4)
-        target_masks = torch.zeros(count, MAX_INSTANCES, grid, grid)
+        wanted = [self._wanted(scenes[pair.image], pair) for pair in pairs]
+        count, grid, most = len(pairs), self.grids.masks, max(1, *map(len, wanted))
+        target_boxes = torch.zeros(count, most, 4)
+        target_masks = torch.zeros(count, most, grid, grid)
         semantic = torch.zeros(count, grid, grid)
-        counts = torch.zeros(count, dtype=torch.long)
         presence = torch.zeros(count)
-        for row, pair in enumerate(pairs):
-            instances = scenes[pair.image].instances
-            wanted = [i for i in pair.instances if not instances[i].dont_care]
-            counts[row] = len(wanted)
-            presence[row] = 1 if wanted else (-1 if pair.instances else 0)
+        for row, (pair, chosen) in enumerate(zip(pairs, wanted, strict=True)):
+            presence[row] = 1 if chosen else (-1 if pair.instances else 0)
             if pair.instances:
                 semantic[row] = masks[pair.image][list(pair.instances)].sum(0).clamp(max=1)
-            if wanted:
-                target_masks[row, : len(wanted)] = masks[pair.image][wanted]
-                target_boxes[row, : len(wanted)] = torch.tensor(
-                    [_normalised(instances[i]) for i in wanted]
+            if chosen:
+                instances = scenes[pair.image].instances
+                target_masks[row, : len(chosen)] = masks[pair.image][chosen]
+                target_boxes[row, : len(chosen)] = torch.tensor(
+                    [normalised_box(instances[i]) for i in chosen]
                 )
         boxes, labels = _collated_boxes(pairs)
         return Pairs(
@@ -251,36 +226,38 @@ class BatchMaker:
             presence=presence,
             target_boxes=target_boxes,
             target_masks=target_masks,
-            counts=counts,
+            counts=torch.tensor([len(chosen) for chosen in wanted]),
             semantic=semantic,
         )
 
+    def _wanted(self, scene: Scene, pair: _Pair) -> list[int]:
+        """The instances to be found, in the scene's order."""
+        wanted = [i for i in pair.instances if not scene.instances[i].dont_care]
+        largest = sorted(wanted, key=lambda i: -scene.instances[i].area)[: self.most_targets]
+        return sorted(largest)
 
-def _normalised(instance: Instance) -> tuple[float, float, float, float]:
-    (x0, y0, x1, y1), (width, height) = instance.box, instance.frame
-    return (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height
 
+def name_tokens(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, longest: int
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention masks of all names and all plurals, ``[2, concepts, t]`` each.
 
-def _coverage(instance: Instance, grid: int) -> Tensor:
-    """Share of each grid cell that the instance fills, ``[grid, grid]``.
+    Args:
+        tokenizer: the model's.
+        vocabulary: the concepts.
+        longest: tokens that the model reads at most.
 
-    Exact area averages: each pixel is shared out between the cells it straddles, rows and
-    columns apart, and only inside the instance's box.
+    Raises:
+        ValueError: a name is longer.
     """
-    (x0, y0, x1, y1), (width, height) = instance.box, instance.frame
-    rows = _sharing(y0, y1, height, grid)
-    columns = _sharing(x0, x1, width, grid)
-    return torch.from_numpy(rows @ instance.visible.astype(np.float32) @ columns.T)
-
-
-def _sharing(low: int, high: int, length: int, grid: int) -> np.ndarray:
-    """``[grid, high - low]``: which share of each cell each pixel covers, along one axis."""
-    cell = length / grid
-    edges = np.arange(grid, dtype=np.float32)[:, None] * cell
-    pixels = np.arange(low, high, dtype=np.float32)[None]
-    overlap = np.minimum(edges + cell, pixels + 1) - np.maximum(edges, pixels)
-    share: np.ndarray = np.clip(overlap, 0, None) / cell
-    return share.astype(np.float32)
+    names = [concept.name for concept in vocabulary.concepts]
+    plurals = [concept.plural for concept in vocabulary.concepts]
+    text = tokenizer(names + plurals, padding=True, return_tensors="pt")
+    for phrase, mask in zip(names + plurals, text.attention_mask, strict=True):
+        if mask.sum() > longest:
+            raise ValueError(f"{phrase!r} has {mask.sum()} tokens, the model reads {longest}")
+    shape = (2, len(names), -1)
+    return text.input_ids.view(shape), text.attention_mask.view(shape)
 
 
 def _collated_boxes(pairs: Sequence[_Pair]) -> tuple[Tensor, Tensor]:

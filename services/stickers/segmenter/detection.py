@@ -5,11 +5,11 @@ parts are called here in the same order; a test holds the last layer against the
 forward.
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import Sam3Model
 from transformers.models.sam3.modeling_sam3 import (
@@ -41,6 +41,11 @@ class Detections:
     queries: Tensor
     pixels: Tensor
     semantic: Tensor
+
+    def float(self) -> Self:
+        """The same in float32, whatever precision the model ran in; losses want it exact."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.float() for k, v in values.items() if v.is_floating_point()})
 
     def masks(self, chosen: Tensor) -> Tensor:
         """Mask logits of chosen queries: indices ``[l, s, k]`` → ``[l, s, k, m, m]``."""
@@ -134,88 +139,3 @@ def detect(
         pixels=pixels[0],
         semantic=masks.semantic_seg.squeeze(1),
     )
-
-
-def corners(boxes: Tensor) -> Tensor:
-    """cx cy w h → x0 y0 x1 y1."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], -1)
-
-
-# Half a turn over the picture tells left from right, two turns tell neighbours apart.
-CENTRE_FREQUENCIES = (0.5, 1.0, 2.0)
-
-
-def centre_code(centres: Tensor) -> Tensor:
-    """Sines and cosines of centres x y in 0 to 1, ``[..., 2]`` → ``[..., 12]``.
-
-    A dot product with such a code peaks at one place, which is all that a query's mask can be.
-    """
-    turns = torch.tensor(CENTRE_FREQUENCIES, device=centres.device) * 2 * math.pi
-    angles = (centres.unsqueeze(-1) * turns).flatten(-2)
-    return torch.cat([angles.sin(), angles.cos()], -1)
-
-
-class DenseHeads(nn.Module):
-    """Throw-away heads, trained with the model, not exported.
-
-    On the fusion level of the neck they say of each token which concept it shows and where
-    that sticker's box lies. `centre` reads the code of a sticker's centre from the pixel
-    embeddings: stickers of one concept must differ there, or no query can mask one of them.
-    """
-
-    def __init__(self, width: int, concepts: int) -> None:
-        super().__init__()
-        self.classes = nn.Linear(width, concepts + 1)
-        self.box = nn.Sequential(nn.Linear(width, 96), nn.GELU(), nn.Linear(96, 4))
-        self.centre = nn.Linear(width, 4 * len(CENTRE_FREQUENCIES), bias=False)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Token logits and boxes.
-
-        Args:
-            features: ``[b, c, g, g]``.
-
-        Returns:
-            Logits ``[b, g, g, concepts + 1]``, background last; boxes cx cy w h
-            ``[b, g, g, 4]``.
-        """
-        tokens = features.permute(0, 2, 3, 1)
-        grid = torch.arange(tokens.shape[1], device=tokens.device).add(0.5) / tokens.shape[1]
-        centres = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), -1)
-        raw = self.box(tokens)
-        boxes = torch.cat([centres + raw[..., :2], (raw[..., 2:] - 1.5).sigmoid()], -1)
-        return self.classes(tokens), boxes
-
-
-def name_attention(model: Sam3Model, features: Tensor, names: Tensor, mask: Tensor) -> Tensor:
-    """How much more image tokens attend to a name's words than to its opening token.
-
-    Every attention from image to text faces this choice: the words where the token shows the
-    named thing, the opening token (the same for all phrases) where it does not. Supervising
-    it makes text fusion work before the first pair is trained; left to the detection losses,
-    it takes longer than all the rest.
-
-    Args:
-        model: its fusion layers' and mask decoder's attentions are asked.
-        features: the fusion level, ``[b, c, g, g]``.
-        names: text features, ``[k, t, c]``.
-        mask: of the names' tokens, ``[k, t]``.
-
-    Returns:
-        Logits, averaged over heads, ``[attentions, b, g, g, k]``.
-    """
-    tokens = features.permute(0, 2, 3, 1)
-    words = mask.float()
-    words[:, 0] = 0
-    words = (words / words.sum(1, keepdim=True)).unsqueeze(-1)
-    attentions = [(layer.layer_norm2, layer.cross_attn) for layer in model.detr_encoder.layers]
-    decoder = model.mask_decoder
-    attentions.append((decoder.prompt_cross_attn_norm, decoder.prompt_cross_attn))
-    logits = []
-    for norm, attention in attentions:
-        keys = attention.k_proj(names)
-        contrast = (keys * words).sum(1) - keys[:, 0]
-        scale = attention.scaling / attention.num_attention_heads
-        logits.append(attention.q_proj(norm(tokens)) @ contrast.T * scale)
-    return torch.stack(logits)

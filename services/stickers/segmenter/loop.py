@@ -1,75 +1,42 @@
-"""The training loop of the tiny segmenter: stages, schedule, averaging, checkpoints.
+"""The training loop: batches through the model, losses, steps, averaging, checkpoints.
 
 Three stages by share of the run: dense heads alone (the encoder learns the stickers and
 their names), then pairs of image and phrase, then every fourth step exemplar boxes. All
-examples come from seeds by step number and nothing else is random, so that a resumed run
-ends with the weights of an unbroken one.
+examples come from seeds by step number, and so does dropout where a model has any, so that a
+resumed run ends with the weights of an unbroken one.
 """
 
 import copy
 import json
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import Sam3Model
 
-from services.stickers.segmenter.data import Batch, BatchMaker
-from services.stickers.segmenter.detection import DenseHeads, detect, name_attention
+from services.stickers.curves import publish
+from services.stickers.runlog import RunLog
+from services.stickers.segmenter.data import Batch, BatchMaker, Pairs
+from services.stickers.segmenter.dense import DenseHeads, name_attention
+from services.stickers.segmenter.detection import Detections, detect
 from services.stickers.segmenter.losses import (
-    LossWeights,
     centre_loss,
     dense_losses,
     detection_losses,
     total,
 )
+from services.stickers.segmenter.optimizers import optimizers
+from services.stickers.segmenter.plan import Plan
 from services.stickers.splits import TRAINING
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: at most this many; the default takes about 75 minutes of one core.
-        minutes: at most this much wall clock; the schedule follows whichever share is larger.
-        dense_images, images: images a step in the dense stage and after it.
-        dense_share: share of the run for the dense stage.
-        exemplar_from: share of the run after which some steps show exemplars.
-        exemplar_every: one step in so many.
-        learning_rate: peak.
-        matrix_rate: factor on it for the matrices that Muon trains.
-        weight_decay: of matrices; vectors are not decayed.
-        warm_up: steps, at the start and again when the pairs begin.
-        average: decay of the weights' moving average.
-        checkpoint_every, validate_every: steps.
-        dense_weight: factor on the dense losses once pairs are trained.
-    """
-
-    steps: int = 4_500
-    minutes: float = math.inf
-    dense_images: int = 16
-    images: int = 8
-    dense_share: float = 0.14
-    exemplar_from: float = 0.5
-    exemplar_every: int = 4
-    learning_rate: float = 1e-3
-    matrix_rate: float = 2.5
-    weight_decay: float = 0.03
-    warm_up: int = 150
-    average: float = 0.998
-    checkpoint_every: int = 200
-    validate_every: int = 500
-    dense_weight: float = 0.6
-    weights: LossWeights = field(default_factory=LossWeights)
+_REPORT_EVERY = 50  # steps
 
 
 class Trainer:
-    """Trains one model; holds all that a checkpoint must hold."""
+    """Trains one model on the device it lies on; holds all that a checkpoint must hold."""
 
     def __init__(
         self,
@@ -78,83 +45,109 @@ class Trainer:
         names: tuple[Tensor, Tensor],
         plan: Plan,
         out: Path,
+        *,
+        half: bool = False,
     ) -> None:
         """
         Args:
-            model: trained in place.
+            model: trained in place, but for what does not require gradients.
             batches: makes the examples.
             names: token ids and attention masks of the concepts' names and plurals,
                 ``[forms, concepts, t]`` each.
             plan: how long and how fast.
             out: folder for checkpoints and metrics.
+            half: whether the whole forward pass runs in bfloat16, as a GPU likes it. Weights,
+                losses and steps stay in float32.
         """
         self.model = model
-        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        # What is frozen is shared: it never differs from its average.
+        frozen = {id(p): p for p in model.parameters() if not p.requires_grad}
+        self.average = copy.deepcopy(model, frozen).eval().requires_grad_(False)
         self.step = 0
         self._batches = batches
-        self._names = names
+        self._names = tuple(part.to(model.device) for part in names)
         self._plan = plan
         self._out = out
-        self._elapsed = 0.0
+        self._log = RunLog(out)
+        self._half = half
+        self._elapsed = 0.0  # seconds
         self._paired_since: int | None = None
-        self._heads = DenseHeads(model.config.detr_encoder_config.hidden_size, names[0].shape[1])
-        _halve(model)
-        self._optimizers = _optimizers(nn.ModuleList([model, self._heads]), plan)
+        parts = [model]
+        self._heads: DenseHeads | None = None
+        if plan.dense:
+            width = model.config.detr_encoder_config.hidden_size
+            self._heads = DenseHeads(width, names[0].shape[1]).to(model.device)
+            parts.append(self._heads)
+        _halve_the_finest(model)
+        self._optimizers = optimizers(nn.ModuleList(parts), plan)
 
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0 to 1."""
-        by_time = self._elapsed / (60 * self._plan.minutes)
-        return min(1.0, max(self.step / self._plan.steps, by_time))
+        return self._plan.progress(self.step, self._elapsed / 60)
 
-    def run(self, validate: Callable[[Sam3Model], Mapping[str, float]]) -> None:
-        """Train to the end of the plan, from wherever the state is.
+    def run(
+        self,
+        validate: Callable[[Sam3Model], Mapping[str, float]],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train to the end of the plan, from wherever the state is, and save.
 
         Args:
             validate: figures of the averaged model, for the log.
+            stopped: asked after every step; where it says so, the run ends with a checkpoint that
+                another can resume.
         """
         self.model.train()
         recent: dict[str, float] = {}
         started, done = time.monotonic(), 0
-        while self.progress < 1:
+        while self.progress < 1 and not stopped():
             before = time.monotonic()
             parts = self.train_step()
             self._elapsed += time.monotonic() - before
             done += 1
             for name, value in parts.items():
                 recent[name] = 0.95 * recent.get(name, value) + 0.05 * value
-            if self.step % 50 == 0:
+            if self.step % _REPORT_EVERY == 0:
                 self._report(recent, done / (time.monotonic() - started))
-            if self.step % self._plan.validate_every == 0 and self._paired_since is not None:
-                before = time.monotonic()
-                self._log({"validation": dict(validate(self.average))})
-                self._elapsed += time.monotonic() - before
             if self.step % self._plan.checkpoint_every == 0:
                 self.save()
+            if self.step % self._plan.validate_every == 0 and self._paired_since is not None:
+                before = time.monotonic()
+                self._validate(validate)
+                self._elapsed += time.monotonic() - before
         self.save()
-        self._log({"validation": dict(validate(self.average))})
+        if self.progress >= 1:
+            self._validate(validate)
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns the parts of the loss."""
         plan = self._plan
+        torch.manual_seed(self.step)
         dense_only = self.progress < plan.dense_share
         if not dense_only and self._paired_since is None:
             self._paired_since = self.step
         self._set_learning_rate()
-        parts = self._losses(self._next_batch(dense_only))
-        scaled = {
-            name: value * (1 if dense_only or not name.startswith("dense") else plan.dense_weight)
-            for name, value in parts.items()
-        }
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        total(scaled, plan.weights).backward()  # type: ignore[no-untyped-call]
+        parts: dict[str, float] = {}
+        for batch in self._next_batches(dense_only):
+            losses = self._losses(batch.to(self.model.device))
+            scaled = {
+                name: value
+                * (1 if dense_only or not name.startswith("dense") else plan.dense_weight)
+                for name, value in losses.items()
+            }
+            loss = total(scaled, plan.weights) / plan.accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, value in losses.items():
+                parts[name] = parts.get(name, 0.0) + float(value.detach()) / plan.accumulate
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
         for optimizer in self._optimizers:
             optimizer.step()
         self.step += 1
         self._update_average()
-        return {name: float(value.detach()) for name, value in parts.items()}
+        return parts
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -164,7 +157,7 @@ class Trainer:
             "paired_since": self._paired_since,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "heads": self._heads.state_dict(),
+            "heads": self._heads.state_dict() if self._heads else {},
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
         self._out.mkdir(parents=True, exist_ok=True)
@@ -177,72 +170,90 @@ class Trainer:
         path = self._out / "checkpoint.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=self.model.device, weights_only=True)
         self.step, self._elapsed = state["step"], state["elapsed"]
         self._paired_since = state["paired_since"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self._heads.load_state_dict(state["heads"])
+        if self._heads:
+            self._heads.load_state_dict(state["heads"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         return True
 
-    def _next_batch(self, dense_only: bool) -> Batch:
+    def _next_batches(self, dense_only: bool) -> Iterator[Batch]:
         plan = self._plan
         # Seeds are spaced for the larger of the two batch sizes.
-        first = TRAINING.start + self.step * max(plan.dense_images, plan.images)
-        if dense_only:
-            return self._batches.dense(range(first, first + plan.dense_images))
-        seeds = range(first, first + plan.images)
-        if self.progress >= plan.exemplar_from and self.step % plan.exemplar_every == 0:
-            return self._batches.exemplars(seeds)
-        return self._batches.phrases(seeds)
+        spacing = max(plan.dense_images, plan.images)
+        for part in range(plan.accumulate):
+            first = TRAINING.start + (self.step * plan.accumulate + part) * spacing
+            seeds = range(first, first + plan.images)
+            if dense_only:
+                yield self._batches.dense(range(first, first + plan.dense_images))
+            elif self.progress >= plan.exemplar_from and self.step % plan.exemplar_every == 0:
+                yield self._batches.exemplars(seeds)
+            else:
+                yield self._batches.phrases(seeds)
 
     def _losses(self, batch: Batch) -> Mapping[str, Tensor]:
         encoder = self.model.vision_encoder
         if batch.pairs is None:
             # The fusion level of the neck is all that the dense heads need.
-            hidden = encoder.backbone(batch.pixels).last_hidden_state
-            grid = batch.coverage.shape[1]
-            spatial = hidden.transpose(1, 2).reshape(len(hidden), -1, grid, grid)
-            fusion_level = encoder.neck.fpn_layers[-2](spatial)
+            with self._precision():
+                hidden = encoder.backbone(batch.pixels).last_hidden_state
+                grid = batch.coverage.shape[1]
+                spatial = hidden.transpose(1, 2).reshape(len(hidden), -1, grid, grid)
+                fusion_level = encoder.neck.fpn_layers[-2](spatial)
             return self._dense(fusion_level, batch)
-        vision = encoder(batch.pixels)
-        wanted = (batch.pairs.counts > 0).nonzero().flatten()
-        # An empty batch of masks would break the norms; one pair more does no harm.
-        shown = wanted if len(wanted) else torch.zeros(1, dtype=torch.long)
-        detections = detect(self.model, vision, batch.pairs, shown)
-        codes = self._heads.centre(detections.pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        with self._precision():
+            vision = encoder(batch.pixels)
+            detections = detect(self.model, vision, batch.pairs, _worth_a_mask(batch))
+        detections = detections.float()
         return {
             **self._dense(vision.fpn_hidden_states[-2], batch),
+            **self._centre(detections, batch.pairs),
             **detection_losses(detections, batch.pairs),
-            **centre_loss(codes, batch.pairs, detections.shown),
         }
 
     def _dense(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        if self._heads is None:
+            return {}
         ids, mask = (form[self.step % len(form)] for form in self._names)
-        names = self.model.get_text_features(
-            input_ids=ids, attention_mask=mask, return_dict=True
-        ).pooler_output
-        logits, boxes = self._heads(features)
-        attention = name_attention(self.model, features, names, mask)
-        return dense_losses(logits, boxes, attention, batch)
+        with self._precision():
+            names = self.model.get_text_features(
+                input_ids=ids, attention_mask=mask, return_dict=True
+            ).pooler_output
+            logits, boxes = self._heads(features)
+            attention = name_attention(self.model, features, names, mask)
+        return dense_losses(logits.float(), boxes.float(), attention.float(), batch)
+
+    def _centre(self, detections: Detections, pairs: Pairs) -> Mapping[str, Tensor]:
+        if self._heads is None:
+            return {}
+        codes = self._heads.centre(detections.pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return centre_loss(codes, pairs, detections.shown)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._half)
 
     def _set_learning_rate(self) -> None:
-        plan = self._plan
-        since = self.step - (self._paired_since or 0)
-        warm = min(1.0, (since + 1) / plan.warm_up)
-        share = max(0.0, self.progress - plan.dense_share) / (1 - plan.dense_share)
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
+        rate = self._plan.rate(self.progress, self.step - (self._paired_since or 0))
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * warm * cosine
+                group["lr"] = group["peak"] * rate
 
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self._plan.average, (1 + self.step) / (10 + self.step))
-        averaged = list(self.average.parameters())
-        torch._foreach_lerp_(averaged, list(self.model.parameters()), 1 - decay)
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        averaged, trained = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
+        torch._foreach_lerp_(averaged, trained, 1 - decay)
+
+    def _validate(self, validate: Callable[[Sam3Model], Mapping[str, float]]) -> None:
+        figures = dict(validate(self.average))
+        self._log.validation(self.step, self._elapsed / 60, figures)
+        publish(self._out)
+        print(json.dumps({"step": self.step, "validation": figures}), flush=True)
 
     def _report(self, recent: Mapping[str, float], rate: float) -> None:
         left = (1 - self.progress) / max(self.progress, 1e-6) * self._elapsed / 60
@@ -252,54 +263,28 @@ class Trainer:
             f"{values}",
             flush=True,
         )
-        self._log({"loss": dict(recent), "steps_per_second": rate})
-
-    def _log(self, entry: Mapping[str, object]) -> None:
-        self._out.mkdir(parents=True, exist_ok=True)
-        line = {"step": self.step, "minutes": self._elapsed / 60, **entry}
-        with (self._out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
-        if "validation" in entry:
-            print(json.dumps(line), flush=True)
+        self._log.losses(self.step, self._elapsed / 60, recent)
+        publish(self._out)
 
 
-def _halve(model: Sam3Model) -> None:
+def _worth_a_mask(batch: Batch) -> Tensor:
+    """Indices of the pairs of which something is wanted; masks of the others teach nothing."""
+    assert batch.pairs is not None
+    wanted = (batch.pairs.counts > 0).nonzero().flatten()
+    # An empty batch of masks would break the norms; one pair more does no harm.
+    return wanted if len(wanted) else wanted.new_zeros(1)
+
+
+def _halve_the_finest(model: Sam3Model) -> None:
     """Run the finest grids' convolutions in bfloat16: half of their time, the same weights."""
+    device = model.device.type
     for part in (model.vision_encoder.neck.fpn_layers[0], model.mask_decoder.pixel_decoder):
-        part.forward = _halved(part.forward)
+        part.forward = _halved(part.forward, device)
 
 
-def _halved(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _halved(forward: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
     def run(*inputs: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             return forward(*inputs).float()
 
     return run
-
-
-def _optimizers(module: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices of linear layers, AdamW for all else.
-
-    Muon (Jordan et al., 2024) with AdamW's step size (Liu et al., 2025) learns more from each
-    of the few examples that a CPU can afford.
-    """
-    matrices = [part.weight for part in module.modules() if isinstance(part, nn.Linear)]
-    chosen = {id(matrix) for matrix in matrices}
-    others = [p for p in module.parameters() if id(p) not in chosen]
-    decayed = [p for p in others if p.ndim > 1]
-    plain = [p for p in others if p.ndim <= 1]
-    return (
-        torch.optim.Muon(
-            [{"params": matrices, "peak": plan.learning_rate * plan.matrix_rate}],
-            weight_decay=plan.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(
-            [
-                {"params": decayed, "peak": plan.learning_rate, "weight_decay": plan.weight_decay},
-                {"params": plain, "peak": plan.learning_rate, "weight_decay": 0.0},
-            ],
-            betas=(0.9, 0.98),
-            foreach=True,
-        ),
-    )

@@ -1,23 +1,24 @@
-"""What is wrong with the model's answers: matching of queries to stickers, and the losses.
+"""What is wrong with the model's answers, as numbers to be made smaller.
 
-Hungarian one-to-one matching after DETR (Carion et al., 2020) on every decoder layer; masks by
-cross-entropy and Dice on soft coverage. Class losses run over pairs whose concept is there,
-presence over all: the score is their product, so each must be a calibrated probability.
+After `matching` has said which query answers for which instance, on every decoder layer: boxes by
+distance and GIoU, masks by cross-entropy and Dice on soft coverage. Class losses run over pairs
+whose concept is there, presence over all: the score is their product, so each must be a calibrated
+probability.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
+from services.stickers.segmenter.boxes import corners, generalised_iou
 from services.stickers.segmenter.data import Batch, Pairs
-from services.stickers.segmenter.detection import Detections, centre_code, corners
+from services.stickers.segmenter.dense import centre_code
+from services.stickers.segmenter.detection import Detections
+from services.stickers.segmenter.matching import match
 
-_STRIDE = 4  # of the mask grid, for matching
 _LEAST_AREA = 0.005  # share of the picture below which a sticker weighs less
 _INSIDE = 0.5  # share of a cell from which it belongs to the sticker
 
@@ -45,19 +46,21 @@ def dense_losses(
     """What the encoder alone gets wrong, token by token.
 
     Args:
-        logits, boxes: of `DenseHeads`.
-        attention: of `name_attention`.
+        logits, boxes: of `dense.DenseHeads`.
+        attention: of `dense.name_attention`.
         batch: holds the truth.
     """
     # Background is three quarters of a scene; the stickers must not drown in it.
-    weight = torch.ones(logits.shape[-1])
+    weight = torch.ones(logits.shape[-1], device=logits.device)
     weight[-1] = 0.3
     targets = batch.coverage * weight
     covered = (batch.coverage[..., :-1].sum(-1) > 0.4).float()
     distance = 4 * (boxes - batch.token_boxes).abs().sum(-1)
     distance = distance + 1 - generalised_iou(corners(boxes), corners(batch.token_boxes))
     shown = batch.coverage[..., :-1]
-    missed = -(shown * functional.logsigmoid(attention)).sum((1, 2, 3, 4)) / shown.sum()
+    missed = -(shown * functional.logsigmoid(attention)).sum((1, 2, 3, 4)) / shown.sum().clamp(
+        min=1e-6
+    )
     strayed = -((1 - shown) * functional.logsigmoid(-attention)).mean((1, 2, 3, 4))
     return {
         "dense_class": -(targets * logits.log_softmax(-1)).sum() / targets.sum(),
@@ -76,7 +79,7 @@ def centre_loss(codes: Tensor, pairs: Pairs, shown: Tensor) -> Mapping[str, Tens
     """
     coverage, owner = pairs.target_masks[shown].max(1)
     truth = centre_code(pairs.target_boxes[shown][..., :2])
-    rows = torch.arange(len(owner))[:, None, None].expand_as(owner)
+    rows = torch.arange(len(owner), device=owner.device)[:, None, None].expand_as(owner)
     error = (codes.permute(0, 2, 3, 1) - truth[rows, owner]).square().mean(-1)
     inside = (coverage > _INSIDE).float()
     return {"centre": (error * inside).sum() / inside.sum().clamp(min=1)}
@@ -124,58 +127,7 @@ def detection_losses(detections: Detections, pairs: Pairs) -> Mapping[str, Tenso
 def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the named parts."""
     factors = {"class": weights.class_, **vars(weights)}
-    return sum((factors[name] * value for name, value in parts.items()), torch.zeros(()))
-
-
-def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
-    """GIoU of boxes x0 y0 x1 y1 that broadcast against each other (Rezatofighi et al., 2019)."""
-    low = torch.maximum(first[..., :2], second[..., :2])
-    high = torch.minimum(first[..., 2:], second[..., 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(
-        -1
-    )
-    union = (areas - shared).clamp(min=1e-6)
-    hull = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(
-        first[..., :2], second[..., :2]
-    )
-    hull_area = hull.clamp(min=0).prod(-1).clamp(min=1e-6)
-    return shared / union - (hull_area - union) / hull_area
-
-
-@torch.no_grad()
-def match(detections: Detections, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """The best one-to-one matching of targets to queries, on every layer.
-
-    Masks are compared on a coarse grid: who fits whom shows there as well.
-
-    Returns:
-        The query of each target of the shown pairs, ``[l, s, t]`` with t the most targets that
-        any of them has, and which targets are real, bool ``[s, t]``; the others' query is one
-        that no target has.
-    """
-    shown = detections.shown
-    counts = pairs.counts[shown]
-    most = max(1, int(counts.max()))
-    logits, boxes = detections.logits[:, shown], detections.boxes[:, shown]
-    target = pairs.target_boxes[shown, :most]
-    distance = (boxes[:, :, :, None] - target[:, None]).abs().sum(-1)
-    giou = generalised_iou(corners(boxes)[:, :, :, None], corners(target)[:, None])
-    likelihood = detections.coarse_masks(_STRIDE).flatten(3).sigmoid()
-    truth = functional.avg_pool2d(pairs.target_masks[shown, :most], _STRIDE).flatten(2)
-    shared = torch.einsum("lsqp,stp->lsqt", likelihood, truth)
-    areas = likelihood.sum(-1)[..., None] + truth.sum(-1)[:, None]
-    dice = (2 * shared + 1) / (areas + 1)
-    cost = (5 * distance - 2 * giou - 3 * dice - 2 * logits.sigmoid()[..., None]).cpu().numpy()
-    matched = np.zeros((len(cost), len(shown), most), np.int64)
-    for layer, row in np.ndindex(*matched.shape[:2]):
-        count = int(counts[row])
-        queries, targets = linear_sum_assignment(cost[layer, row, :, :count])
-        free = np.setdiff1d(np.arange(cost.shape[2]), queries)
-        matched[layer, row, targets] = queries
-        matched[layer, row, count:] = free[: most - count]
-    real = torch.arange(most, device=counts.device) < counts[:, None]
-    return torch.from_numpy(matched).to(counts.device), real
+    return torch.stack([factors[name] * value for name, value in parts.items()]).sum()
 
 
 def _presence_loss(logits: Tensor, presence: Tensor) -> Tensor:

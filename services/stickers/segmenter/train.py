@@ -1,86 +1,271 @@
-"""Trains the tiny segmenter: ``python -m services.stickers.segmenter.train``.
+"""Trains a segmenter: ``python -m services.stickers.segmenter.train --help``.
 
-Restartable: started again with the same arguments it goes on from the last checkpoint. The
-schedule follows ``--steps`` or ``--minutes``, whichever is nearer its end. At every
-validation and at the end the averaged weights are exported to ``<out>/export``, which
-`Sam3Model.from_pretrained` reads. On a CPU, set the allocator's variables as ``make
-train-tiny`` does: without them most of the time goes into page faults.
+Without a dataset it makes the tiny model of sticker world from nothing. With one it fine-tunes any
+SAM 3: ``--start facebook/sam3 --coco annotations.json --images folder``.
+
+Restartable: started again with the same arguments it goes on from the last checkpoint, also after
+an interrupt. At every validation and at the end the averaged weights are exported to
+``<out>/export``, which `Sam3Model.from_pretrained` and the segmenter service read. On a CPU, set
+the allocator's variables as ``make train-tiny`` does: without them most of the time goes into page
+faults.
 """
 
 import argparse
 import math
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from transformers import CLIPTokenizer, Sam3Model
+from transformers import PreTrainedTokenizerBase, Sam3Model
 
 from services.segmenter.operators import install_roi_align
+from services.stickers.coco import CocoError, CocoScenes, Part
 from services.stickers.phrases import PhraseBook
-from services.stickers.segmenter.checkpoint import export, go_on_from, new_model, new_tokenizer
-from services.stickers.segmenter.data import BatchMaker
-from services.stickers.segmenter.loop import Plan, Trainer
+from services.stickers.runlog import RunLog
+from services.stickers.segmenter.checkpoint import (
+    export,
+    new_model,
+    new_tokenizer,
+    open_checkpoint,
+)
+from services.stickers.segmenter.data import BatchMaker, name_tokens
+from services.stickers.segmenter.grids import Grids
+from services.stickers.segmenter.growing import go_on_from
+from services.stickers.segmenter.loop import Trainer
+from services.stickers.segmenter.plan import Plan, fine_tuning
 from services.stickers.segmenter.sampling import PhraseSampler
+from services.stickers.segmenter.scenes import PracticeScenes
 from services.stickers.segmenter.validation import validate
+from services.stickers.sources import SceneSource, WorldScenes
 from services.stickers.splits import VALIDATION
 from services.stickers.vocabulary import Vocabulary
 
+_SCRATCH, _TUNING = Plan(), fine_tuning()
 
-def name_tokens(tokenizer: CLIPTokenizer, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Token ids and masks of all names and all plurals, ``[2, concepts, t]`` each."""
-    names = [concept.name for concept in vocabulary.concepts]
-    plurals = [concept.plural for concept in vocabulary.concepts]
-    text = tokenizer(names + plurals, padding=True, return_tensors="pt")
-    shape = (2, len(names), -1)
-    return text.input_ids.view(shape), text.attention_mask.view(shape)
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on what.
+
+    Attributes:
+        model: to be trained in place.
+        tokenizer: the model's.
+        sampler: asks about the scenes.
+        practice: scenes to train on.
+        unseen: scenes to validate on.
+    """
+
+    model: Sam3Model
+    tokenizer: PreTrainedTokenizerBase
+    sampler: PhraseSampler
+    practice: SceneSource
+    unseen: SceneSource
+
+
+def sticker_world(start: str | None, seed: int) -> Task:
+    """A new tiny model, by default from random weights, and the renderer's scenes.
+
+    Args:
+        start: a smaller tiny checkpoint to go on from, see `go_on_from`.
+        seed: of the random weights.
+    """
+    sampler = PhraseSampler(PhraseBook(Vocabulary.load()))
+    tokenizer = new_tokenizer(sampler.book)
+    model = new_model(tokenizer, seed)
+    if start is not None:
+        go_on_from(start, model)
+    return Task(model, tokenizer, sampler, PracticeScenes(sampler), WorldScenes())
+
+
+def dataset(start: str, annotations: Path, images: Path) -> Task:
+    """A trained SAM 3 and the pictures of a COCO-style dataset, of which a tenth is held out.
+
+    Args:
+        start: folder or hub id of the checkpoint.
+        annotations: the instances JSON.
+        images: the folder of the pictures.
+
+    Raises:
+        CocoError: the dataset is broken.
+        OSError, ValueError: so is the checkpoint.
+    """
+    practice = CocoScenes.load(annotations, images, Part.TRAINING)
+    unseen = CocoScenes.load(annotations, images, Part.VALIDATION)
+    model, tokenizer = open_checkpoint(start)
+    sampler = PhraseSampler.of_dataset(practice.vocabulary)
+    return Task(model, tokenizer, sampler, practice, unseen)
+
+
+def freeze(model: Sam3Model, encoders: Mapping[str, bool]) -> None:
+    """Keep the named encoders ("vision", "text") as they are; in place."""
+    for name, frozen in encoders.items():
+        getattr(model, f"{name}_encoder").requires_grad_(not frozen)
+
+
+def recompute_activations(model: Sam3Model) -> None:
+    """Make the encoders' layers forget what they computed and compute it again going backwards."""
+    # Their layers can; only the class does not say so.
+    model.supports_gradient_checkpointing = True
+    model.activation_checkpointing_enable()
 
 
 def main() -> None:
     """Assemble the trainer from the command line and run it."""
-    parser = argparse.ArgumentParser(description="Train the tiny Sam3Model of sticker world.")
-    parser.add_argument("--out", type=Path, default=Path("runs/segmenter"))
-    parser.add_argument("--start", help="checkpoint to go on from: a folder or hub id")
-    parser.add_argument("--steps", type=int, default=Plan.steps)
-    parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--images", type=int, default=Plan.images)
-    parser.add_argument("--dense-share", type=float, default=Plan.dense_share)
-    parser.add_argument("--exemplar-from", type=float, default=Plan.exemplar_from)
-    parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate)
-    parser.add_argument("--validation-scenes", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = _parser()
     arguments = parser.parse_args()
-
     torch.set_num_threads(arguments.threads)
     install_roi_align()
-    book = PhraseBook(Vocabulary.load())
-    sampler = PhraseSampler(book)
-    tokenizer = new_tokenizer(book)
-    model = new_model(tokenizer, arguments.seed)
-    if arguments.start is not None:
-        go_on_from(arguments.start, model)
-    finest, *_, grid, _ = (side for side, _ in model.config.vision_config.backbone_feature_sizes)
-    batches = BatchMaker(sampler, tokenizer, model.config.image_size, grid, finest)
-    plan = Plan(
-        steps=arguments.steps,
-        minutes=arguments.minutes,
-        images=arguments.images,
-        dense_share=arguments.dense_share,
-        learning_rate=arguments.learning_rate,
-        exemplar_from=arguments.exemplar_from,
+    try:
+        task = _task(arguments, parser)
+    except (CocoError, OSError, ValueError) as error:
+        parser.error(str(error))
+    plan = _plan(arguments)
+    device = _device(arguments.device)
+    model = task.model.to(device)
+    freeze(model, {name: name in arguments.freeze for name in ("vision", "text")})
+    if arguments.gradient_checkpointing:
+        recompute_activations(model)
+    batches = BatchMaker(
+        task.practice,
+        task.sampler,
+        task.tokenizer,
+        Grids.of(model.config),
+        most_targets=model.config.detr_decoder_config.num_queries,
     )
-    names = name_tokens(tokenizer, book.vocabulary)
-    trainer = Trainer(model, batches, names, plan, arguments.out)
+    longest = model.config.text_config.max_position_embeddings
+    names = name_tokens(task.tokenizer, task.practice.vocabulary, longest)
+    half = arguments.precision == "bfloat16" or (
+        arguments.precision == "auto" and device.type == "cuda"
+    )
+    trainer = Trainer(model, batches, names, plan, arguments.out, half=half)
+    RunLog(arguments.out).recipe(_recipe(arguments, model, plan))
     if trainer.resume():
         print(f"resumed at step {trainer.step}", flush=True)
 
     def check(averaged: Sam3Model) -> Mapping[str, float]:
-        export(averaged, tokenizer, arguments.out / "export")
+        export(averaged, task.tokenizer, arguments.out / "export")
         seeds = VALIDATION[: arguments.validation_scenes]
-        return validate(averaged, tokenizer, sampler, seeds).as_dict()
+        return validate(averaged, task.tokenizer, task.sampler, task.unseen, seeds).as_dict()
 
-    trainer.run(check)
+    trainer.run(check, _interrupted())
+    if trainer.progress < 1:
+        print(f"stopped at step {trainer.step}; the same command goes on from there", flush=True)
+
+
+def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
+    if arguments.coco is None:
+        return sticker_world(arguments.start, arguments.seed)
+    if arguments.start is None or arguments.images is None:
+        parser.error("--coco needs --start, a checkpoint to fine-tune, and --images, the pictures")
+    return dataset(arguments.start, arguments.coco, arguments.images)
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    plan = _SCRATCH if arguments.coco is None else _TUNING
+    given = {name: getattr(arguments, f"plan_{name}") for name in _PLANNED}
+    return replace(plan, **{name: value for name, value in given.items() if value is not None})
+
+
+def _recipe(arguments: argparse.Namespace, model: Sam3Model, plan: Plan) -> Mapping[str, object]:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {
+        "start": arguments.start or f"random weights, seed {arguments.seed}",
+        "scenes": "sticker world" if arguments.coco is None else str(arguments.coco),
+        "frozen": " ".join(arguments.freeze) or "nothing",
+        "trained parameters": trained,
+        **plan.settings(),
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _interrupted() -> Callable[[], bool]:
+    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        print("stopping after this step", flush=True)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop.is_set
+
+
+# Options that change a field of the plan: name of the field, type, what it is.
+_PLANNED: Mapping[str, tuple[type, str]] = {
+    "steps": (int, "optimiser steps"),
+    "minutes": (float, "wall clock, if that ends first; the result then depends on the machine"),
+    "images": (int, "images in a batch"),
+    "accumulate": (int, "batches in a step"),
+    "learning_rate": (float, "its peak"),
+    "warm_up": (int, "steps to that peak"),
+    "dense_share": (float, "share of the run that trains the encoders alone, without phrases"),
+    "dense_weight": (float, "factor on the token-wise losses after that; 0 does without them"),
+    "exemplar_from": (float, "share of the run after which one step in four shows exemplar boxes"),
+    "checkpoint_every": (int, "steps"),
+    "validate_every": (int, "steps"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Train the tiny segmenter of sticker world from nothing, or fine-tune any "
+        "SAM 3 on a COCO-style dataset. Started again with the same arguments, it goes on from its "
+        "last checkpoint. Writes checkpoint.pt, metrics.jsonl, curves.png, figures.md and export/.",
+        epilog="Fine-tuning the full-size model: services/stickers/TRAINING.md.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/segmenter"), help="the run's folder (%(default)s)"
+    )
+    parser.add_argument(
+        "--start", help="checkpoint, folder or hub id: to fine-tune, or without --coco to grow from"
+    )
+    data = parser.add_argument_group("dataset", "without one: sticker world")
+    data.add_argument("--coco", type=Path, help="instances JSON, polygons or run lengths")
+    data.add_argument("--images", type=Path, help="folder of its pictures")
+    data.add_argument(
+        "--freeze",
+        nargs="+",
+        choices=("vision", "text"),
+        default=[],
+        help="encoders that keep their weights",
+    )
+    plan = parser.add_argument_group("plan", "defaults: from nothing / fine-tuning")
+    for name, (kind, text) in _PLANNED.items():
+        defaults = {getattr(_SCRATCH, name): None, getattr(_TUNING, name): None}
+        shown = " / ".join("none" if value == math.inf else f"{value:g}" for value in defaults)
+        option = "--batch" if name == "images" else f"--{name.replace('_', '-')}"
+        plan.add_argument(
+            option, type=kind, dest=f"plan_{name}", metavar="N", help=f"{text} ({shown})"
+        )
+    plan.add_argument("--validation-scenes", type=int, default=60, help="(%(default)s)")
+    plan.add_argument("--seed", type=int, default=1, help="of new weights (%(default)s)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N"
+    )
+    machine.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    machine.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the forward pass; auto is bfloat16 on a GPU",
+    )
+    machine.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="less memory for a quarter more time: the encoders' layers are computed twice",
+    )
+    return parser
 
 
 if __name__ == "__main__":

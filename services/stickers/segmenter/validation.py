@@ -1,8 +1,8 @@
 """How good the model is while it trains: plain `Sam3Model` calls on scenes it never saw.
 
-Full-size scenes of the world's definition, the figures of its "Figures" section. The trainer
-asks for the validation seeds; ``python -m services.stickers.segmenter.validation FOLDER``
-measures a checkpoint on the held-out ones, without any service in between.
+The figures of the world's definition. The trainer asks for the validation seeds;
+``python -m services.stickers.segmenter.validation FOLDER`` measures a checkpoint on the held-out
+ones, without any service in between.
 """
 
 import argparse
@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import AutoTokenizer, CLIPTokenizer, Sam3Model
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Sam3Model
+from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
+from services.segmenter.preprocessing import to_model_input
 from services.stickers.phrases import PhraseBook
-from services.stickers.scenes import Instance, random_scene
-from services.stickers.segmenter.data import preprocess
+from services.stickers.scenes import Instance
 from services.stickers.segmenter.sampling import PhraseSampler
+from services.stickers.sources import SceneSource, WorldScenes
 from services.stickers.splits import HELD_OUT
 from services.stickers.vocabulary import Vocabulary
 
@@ -66,13 +68,14 @@ class Figures:
         }
 
 
+@torch.no_grad()
 def validate(
     model: Sam3Model,
-    tokenizer: CLIPTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     sampler: PhraseSampler,
+    source: SceneSource,
     seeds: Sequence[int],
     phrases_per_scene: int = 4,
-    size: tuple[int, int] | None = None,
 ) -> Figures:
     """Measure the model on the scenes of these seeds.
 
@@ -80,42 +83,65 @@ def validate(
         model: in evaluation mode.
         tokenizer: the model's.
         sampler: draws the phrases from the same seeds.
+        source: draws the scenes, which the model was not trained on.
         seeds: one scene each.
         phrases_per_scene: phrases asked about each.
-        size: of the scenes; by default drawn after the world's definition.
     """
     totals = np.zeros(10)
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        scene = random_scene(rng, size=size)
+        scene = source.scene(rng)
+        pixels = to_model_input(scene.image.copy(), model.config.image_size)
+        vision = model.get_vision_features(pixels[None].to(model.device))
         for phrase in sampler.phrases(rng, scene, phrases_per_scene):
             matching = sampler.book.matching_concepts(phrase)
             targets = [x for x in scene.instances if x.concept.index in matching]
-            masks, present = predict(model, tokenizer, scene.image, phrase)
+            masks, present = predict(model, tokenizer, vision, scene.size, phrase)
             totals += tally(masks, present, targets)
     return Figures(*(float(value) for value in totals))
 
 
 @torch.no_grad()
 def predict(
-    model: Sam3Model, tokenizer: CLIPTokenizer, image: np.ndarray, phrase: str
+    model: Sam3Model,
+    tokenizer: PreTrainedTokenizerBase,
+    vision: Sam3VisionEncoderOutput,
+    size: tuple[int, int],
+    phrase: str,
 ) -> tuple[np.ndarray, bool]:
-    """Masks of one phrase, bool ``[n, h, w]``, and whether the concept is said to be there."""
-    text = tokenizer([phrase], return_tensors="pt")
-    pixels = preprocess([image], model.config.image_size)
+    """What the model finds in one encoded picture for one phrase.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's.
+        vision: the picture, encoded.
+        size: the picture's width and height in pixels.
+        phrase: what to find.
+
+    Returns:
+        Masks, bool ``[n, h, w]``, and whether the concept is said to be there.
+    """
+    text = tokenizer([phrase], return_tensors="pt").to(model.device)
     output = model(
-        pixel_values=pixels, input_ids=text.input_ids, attention_mask=text.attention_mask
+        vision_embeds=vision, input_ids=text.input_ids, attention_mask=text.attention_mask
     )
     presence = output.presence_logits[0].sigmoid()
     scores = output.pred_logits[0].sigmoid() * presence
     logits = output.pred_masks[0, scores > _THRESHOLD]
     if not len(logits):
-        return np.zeros((0, *image.shape[:2]), bool), bool(presence > _THRESHOLD)
-    masks = functional.interpolate(logits[None], image.shape[:2], mode="bilinear")[0] > 0
-    return masks.numpy(), bool(presence > _THRESHOLD)
+        return np.zeros((0, size[1], size[0]), bool), bool(presence > _THRESHOLD)
+    masks = functional.interpolate(logits[None], size[::-1], mode="bilinear")[0] > 0
+    return masks.cpu().numpy(), bool(presence > _THRESHOLD)
 
 
 def tally(masks: np.ndarray, present: bool, targets: Sequence[Instance]) -> np.ndarray:
+    """One answer as the counts of `Figures`, in its order.
+
+    Args:
+        masks: bool ``[n, h, w]``.
+        present: whether the model said that the concept is there.
+        targets: all instances of the phrase, "don't care" ones among them.
+    """
     overlaps = np.zeros((len(masks), len(targets)))
     for row, mask in enumerate(masks):
         area = int(mask.sum())
@@ -163,6 +189,7 @@ def main() -> None:
         Sam3Model.from_pretrained(arguments.folder).eval(),
         AutoTokenizer.from_pretrained(arguments.folder),
         PhraseSampler(PhraseBook(Vocabulary.load())),
+        WorldScenes(),
         HELD_OUT[: arguments.scenes],
     )
     rounded = {name: round(value, 3) for name, value in figures.as_dict().items()}
