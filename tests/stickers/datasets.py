@@ -1,7 +1,7 @@
 """COCO-style datasets of rendered scenes: what a person's annotated pictures look like on disk."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,17 @@ from services.stickers.vocabulary import Vocabulary
 FORMS = ("polygons", "compressed", "uncompressed")
 
 
-def write_coco(folder: Path, scenes: Sequence[Scene]) -> tuple[Path, Path]:
+def write_coco(
+    folder: Path, scenes: Sequence[Scene], renamed: Mapping[str, str] | None = None
+) -> tuple[Path, Path]:
     """Write scenes of sticker world as pictures and annotations, masks in all of `FORMS` by turns.
 
     "Don't care" instances become crowds. Ids are sparse, as COCO's own are.
+
+    Args:
+        folder: for all of it.
+        scenes: at least one.
+        renamed: other names for some concepts; their plurals are left to be guessed.
 
     Returns:
         The annotations and the folder of pictures, for `CocoScenes.load`.
@@ -28,12 +35,12 @@ def write_coco(folder: Path, scenes: Sequence[Scene]) -> tuple[Path, Path]:
         "images": [],
         "annotations": [],
         "categories": [
-            {
-                "id": 7 + 3 * concept.index,
-                "name": concept.name,
-                "plural": concept.plural,
-                "supercategory": concept.category,
-            }
+            {"id": 7 + 3 * concept.index, "supercategory": concept.category}
+            | (
+                {"name": renamed[concept.name]}
+                if renamed and concept.name in renamed
+                else {"name": concept.name, "plural": concept.plural}
+            )
             for concept in Vocabulary.load().concepts
         ],
     }

@@ -12,9 +12,11 @@ faults.
 
 import argparse
 import math
+import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,10 +101,10 @@ def dataset(start: str, annotations: Path, images: Path) -> Task:
     return Task(model, tokenizer, sampler, practice, unseen)
 
 
-def freeze(model: Sam3Model, encoders: Mapping[str, bool]) -> None:
+def freeze(model: Sam3Model, encoders: Iterable[str]) -> None:
     """Keep the named encoders ("vision", "text") as they are; in place."""
-    for name, frozen in encoders.items():
-        getattr(model, f"{name}_encoder").requires_grad_(not frozen)
+    for name in encoders:
+        getattr(model, f"{name}_encoder").requires_grad_(False)
 
 
 def recompute_activations(model: Sam3Model) -> None:
@@ -112,21 +114,26 @@ def recompute_activations(model: Sam3Model) -> None:
     model.activation_checkpointing_enable()
 
 
-def main() -> None:
-    """Assemble the trainer from the command line and run it."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Assemble the trainer from the command line and run it.
+
+    Args:
+        arguments: without the program's name; by default the process's own.
+    """
     parser = _parser()
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     install_roi_align()
     try:
-        task = _task(arguments, parser)
+        task, plan = _task(options, parser), _plan(options)
+        longest = task.model.config.text_config.max_position_embeddings
+        names = name_tokens(task.tokenizer, task.practice.vocabulary, longest)
     except (CocoError, OSError, ValueError) as error:
         parser.error(str(error))
-    plan = _plan(arguments)
-    device = _device(arguments.device)
+    device = _device(options.device)
     model = task.model.to(device)
-    freeze(model, {name: name in arguments.freeze for name in ("vision", "text")})
-    if arguments.gradient_checkpointing:
+    freeze(model, options.freeze)
+    if options.gradient_checkpointing:
         recompute_activations(model)
     batches = BatchMaker(
         task.practice,
@@ -135,46 +142,48 @@ def main() -> None:
         Grids.of(model.config),
         most_targets=model.config.detr_decoder_config.num_queries,
     )
-    longest = model.config.text_config.max_position_embeddings
-    names = name_tokens(task.tokenizer, task.practice.vocabulary, longest)
-    half = arguments.precision == "bfloat16" or (
-        arguments.precision == "auto" and device.type == "cuda"
-    )
-    trainer = Trainer(model, batches, names, plan, arguments.out, half=half)
-    RunLog(arguments.out).recipe(_recipe(arguments, model, plan))
-    if trainer.resume():
-        print(f"resumed at step {trainer.step}", flush=True)
+    half = {"auto": device.type == "cuda", "float32": False, "bfloat16": True}[options.precision]
+    trainer = Trainer(model, batches, names, plan, options.out, half=half)
+    recipe = _recipe(options, model, plan)
+    RunLog(options.out).recipe(recipe)
 
     def check(averaged: Sam3Model) -> Mapping[str, float]:
-        export(averaged, task.tokenizer, arguments.out / "export")
-        seeds = VALIDATION[: arguments.validation_scenes]
+        export(averaged, task.tokenizer, options.out / "export")
+        seeds = VALIDATION[: options.validation_scenes]
         return validate(averaged, task.tokenizer, task.sampler, task.unseen, seeds).as_dict()
 
-    trainer.run(check, _interrupted())
+    with _interruptible() as stopped:
+        resumed = trainer.resume()
+        print(
+            f"training {recipe['trained parameters']} parameters on {device}, "
+            + (f"resumed at step {trainer.step}" if resumed else "from the start"),
+            flush=True,
+        )
+        trainer.run(check, stopped)
     if trainer.progress < 1:
         print(f"stopped at step {trainer.step}; the same command goes on from there", flush=True)
 
 
-def _task(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
-    if arguments.coco is None:
-        return sticker_world(arguments.start, arguments.seed)
-    if arguments.start is None or arguments.images is None:
+def _task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
+    if options.coco is None:
+        return sticker_world(options.start, options.seed)
+    if options.start is None or options.images is None:
         parser.error("--coco needs --start, a checkpoint to fine-tune, and --images, the pictures")
-    return dataset(arguments.start, arguments.coco, arguments.images)
+    return dataset(options.start, options.coco, options.images)
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
-    plan = _SCRATCH if arguments.coco is None else _TUNING
-    given = {name: getattr(arguments, f"plan_{name}") for name in _PLANNED}
+def _plan(options: argparse.Namespace) -> Plan:
+    plan = _SCRATCH if options.coco is None else _TUNING
+    given = {name: getattr(options, f"plan_{name}") for name in _PLANNED}
     return replace(plan, **{name: value for name, value in given.items() if value is not None})
 
 
-def _recipe(arguments: argparse.Namespace, model: Sam3Model, plan: Plan) -> Mapping[str, object]:
+def _recipe(options: argparse.Namespace, model: Sam3Model, plan: Plan) -> Mapping[str, object]:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {
-        "start": arguments.start or f"random weights, seed {arguments.seed}",
-        "scenes": "sticker world" if arguments.coco is None else str(arguments.coco),
-        "frozen": " ".join(arguments.freeze) or "nothing",
+        "start": options.start or f"random weights, seed {options.seed}",
+        "scenes": "sticker world" if options.coco is None else str(options.coco),
+        "frozen": " ".join(options.freeze) or "nothing",
         "trained parameters": trained,
         **plan.settings(),
     }
@@ -186,18 +195,22 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _interrupted() -> Callable[[], bool]:
-    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Gives whether SIGINT or SIGTERM came; a second one ends the process at once."""
     stop = threading.Event()
 
     def handle(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        print("stopping after this step", flush=True)
+        os.write(1, b"stopping after this step\n")  # print is not safe in a handler
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return stop.is_set
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # Options that change a field of the plan: name of the field, type, what it is.

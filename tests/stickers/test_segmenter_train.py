@@ -1,0 +1,216 @@
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Sam3Model
+
+from services.segmenter.engines import Pair, create
+from services.segmenter.operators import install_roi_align
+from services.segmenter.preprocessing import to_model_input
+from services.segmenter.settings import SHIPPED, Settings
+from services.stickers.coco import CocoScenes
+from services.stickers.runlog import read
+from services.stickers.scenes import random_scene
+from services.stickers.segmenter.data import Batch, BatchMaker, name_tokens
+from services.stickers.segmenter.detection import detect
+from services.stickers.segmenter.grids import Grids
+from services.stickers.segmenter.loop import Trainer
+from services.stickers.segmenter.losses import LossWeights, detection_losses, total
+from services.stickers.segmenter.plan import fine_tuning
+from services.stickers.segmenter.train import dataset, freeze, main, recompute_activations
+from services.stickers.splits import SHOWN
+from services.stickers.vocabulary import Vocabulary
+from tests.stickers.datasets import write_coco
+from tests.stickers.segmenter_parts import tiny_model
+
+# The shipped model has no idea of them.
+RENAMED = {"dog": "zorple", "red apple": "quonk", "cat": "flimmer", "balloon": "vurt"}
+
+install_roi_align()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    concepts = [Vocabulary.load().by_name[name] for name in RENAMED]
+    scenes = [
+        random_scene(np.random.default_rng(seed), concepts=concepts, size=(200, 160))
+        for seed in SHOWN[:5]
+    ]
+    return write_coco(tmp_path_factory.mktemp("dataset"), scenes, RENAMED)
+
+
+def command(out: Path, pictures: tuple[Path, Path], *more: str) -> list[str]:
+    return [
+        *("--out", str(out), "--start", str(SHIPPED), "--validation-scenes", "1"),
+        *("--coco", str(pictures[0]), "--images", str(pictures[1]), *more),
+    ]
+
+
+def loss(model: Sam3Model, batch: Batch) -> float:
+    assert batch.pairs is not None
+    with torch.no_grad():
+        detections = detect(model, model.vision_encoder(batch.pixels), batch.pairs)
+        return float(total(detection_losses(detections, batch.pairs), LossWeights()))
+
+
+def test_fine_tuning_teaches_the_shipped_model_new_names(
+    pictures: tuple[Path, Path], tmp_path: Path
+):
+    task = dataset(str(SHIPPED), *pictures)
+    config = task.model.config
+    maker = BatchMaker(task.practice, task.sampler, task.tokenizer, Grids.of(config), 16)
+    plan = replace(fine_tuning(), steps=16, accumulate=1, learning_rate=1e-3, warm_up=1)
+    names = name_tokens(task.tokenizer, task.practice.vocabulary, 32)
+    trainer = Trainer(task.model, maker, names, plan, tmp_path)
+    batch = maker.phrases([1, 2, 3])
+    before = loss(task.model.eval(), batch)
+    task.model.train()
+    while trainer.progress < 1:
+        trainer.train_step()
+    assert loss(task.model.eval(), batch) < 0.6 * before
+
+
+def test_what_the_command_exports_loads_in_transformers_and_in_the_service(
+    pictures: tuple[Path, Path], tmp_path: Path
+):
+    main(command(tmp_path, pictures, "--steps", "2", "--accumulate", "1"))
+    for name in ("checkpoint.pt", "curves.png", "figures.md"):
+        assert (tmp_path / name).exists(), name
+    run = read(tmp_path)
+    assert run.recipe["start"] == str(SHIPPED)
+    assert run.recipe["learning_rate"] == 8e-5
+    assert run.validations[-1].step == 2
+
+    scene = CocoScenes.load(*pictures).at(0)
+    pixels = to_model_input(scene.image, 240)
+    engine = create(Settings(model=str(tmp_path / "export"), device="cpu"))
+    engine.load()
+    (text,) = engine.encode_texts(["zorple"])
+    (image,) = engine.encode_images([pixels])
+    (found,) = engine.detect(
+        [Pair(image, text, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))]
+    )
+    plain = Sam3Model.from_pretrained(tmp_path / "export").eval()
+    task = dataset(str(tmp_path / "export"), *pictures)
+    asked = task.tokenizer(["zorple"], return_tensors="pt")
+    with torch.no_grad():
+        masks = plain(
+            pixel_values=pixels[None],
+            input_ids=asked.input_ids,
+            attention_mask=asked.attention_mask,
+        ).pred_masks
+    torch.testing.assert_close(found.masks, masks[0], atol=1e-3, rtol=1e-3)
+
+
+def test_dense_heads_can_be_had_for_the_datasets_categories(
+    pictures: tuple[Path, Path], tmp_path: Path
+):
+    options = ("--steps", "1", "--accumulate", "1", "--dense-weight", "0.5", "--batch", "2")
+    main(command(tmp_path, pictures, *options))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["heads"]["classes.weight"].shape[0] == len(Vocabulary.load().concepts) + 1
+
+
+def test_frozen_encoders_stay_as_they_were(pictures: tuple[Path, Path], tmp_path: Path):
+    options = ("--steps", "2", "--accumulate", "1", "--freeze", "vision", "text")
+    main(command(tmp_path, pictures, *options, "--learning-rate", "0.01"))
+    before = Sam3Model.from_pretrained(SHIPPED).state_dict()
+    after = Sam3Model.from_pretrained(tmp_path / "export").state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {"detr_encoder", "detr_decoder", "mask_decoder", "text_projection"} <= changed
+    assert not {"vision_encoder", "text_encoder"} & changed
+    assert read(tmp_path).recipe["frozen"] == "vision text"
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    pixels = torch.rand(1, 3, 240, 240)
+    gradients = []
+    for recomputed in (False, True):
+        model = tiny_model().train()
+        if recomputed:
+            recompute_activations(model)
+        saved = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal saved
+            saved += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            hidden = model.vision_encoder.backbone(pixels).last_hidden_state
+        hidden.square().mean().backward()
+        parameter = model.vision_encoder.backbone.layers[0].mlp.fc1.weight
+        gradients.append((parameter.grad, saved))
+    (plain, much), (again, little) = gradients
+    torch.testing.assert_close(again, plain)
+    assert little < 0.5 * much
+
+
+def test_freezing_names_the_parts_that_exist():
+    model = tiny_model()
+    freeze(model, ["vision"])
+    frozen = {name.split(".")[0] for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {"vision_encoder"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--coco", "x.json"], "--coco needs --start"),
+        (["--coco", "none.json", "--images", ".", "--start", str(SHIPPED)], "none.json"),
+        (["--dense-weight", "0"], "dense_share"),
+        (["--steps", "many"], "--steps"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_a_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    with pytest.raises(SystemExit) as caught:
+        main(["--out", str(tmp_path), *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_states_both_defaults(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(4500 / 2000)" in shown
+    assert "(0.001 / 8e-05)" in shown
+
+
+def test_an_interrupted_run_saves_ends_cleanly_and_is_resumed(
+    pictures: tuple[Path, Path], tmp_path: Path
+):
+    program = [sys.executable, "-m", "services.stickers.segmenter.train"]
+    arguments = command(tmp_path, pictures, "--accumulate", "1", "--steps")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*program, *arguments, "100000"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        started = next(line for line in process.stdout if line.startswith("training"))
+        process.send_signal(signal.SIGTERM)
+        told = process.stdout.read()
+        assert process.wait(60) == 0
+    assert "from the start" in started
+    assert "stopping after this step" in told
+    step = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    assert f"stopped at step {step}; " in told
+    assert not (tmp_path / "export").exists(), "it did not wait for a validation"
+    resumed = subprocess.run(
+        [*program, *arguments, str(step + 1)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert f"resumed at step {step}" in resumed.stdout
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == step + 1
