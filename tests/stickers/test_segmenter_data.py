@@ -98,20 +98,6 @@ def test_of_more_instances_than_queries_the_largest_are_wanted():
     assert (pairs.target_boxes[wanted, 0, 0] - 0.45).abs().max() < 0.02, "the larger cat"
 
 
-def test_coverage_shares_every_token_out():
-    coverage = batch_maker().dense(SHOWN[:4]).coverage
-    assert coverage.shape == (4, 20, 20, 49)
-    torch.testing.assert_close(coverage.sum(-1), torch.ones(4, 20, 20), atol=1e-4, rtol=0)
-
-
-def test_tokens_know_the_concept_and_the_box_of_what_covers_them():
-    batch = maker(CATS[0], DOG).dense([1])
-    for concept, x in (("cat", 0.15), ("dog", 0.8)):
-        column = int(x * 20)
-        assert batch.coverage[0, 10, column, NAMES[concept].index] > 0.5
-        assert batch.token_boxes[0, 10, column, 0] == pytest.approx(x, abs=0.02)
-
-
 def test_exemplars_show_something_that_is_there():
     pairs = batch_maker().exemplars(SHOWN[:12]).pairs
     assert pairs is not None
@@ -158,9 +144,9 @@ def test_the_same_seed_gives_the_same_example():
 def test_a_batch_goes_to_a_device_whole():
     batch = batch_maker().phrases(SHOWN[:2]).to(torch.device("meta"))
     assert batch.pairs is not None
-    for part in (batch, batch.pairs):
-        for name, value in vars(part).items():
-            assert name == "pairs" or value.device.type == "meta", name
+    tensors = {"pixels": batch.pixels} | vars(batch.pairs) | vars(batch.dense)
+    for name, value in tensors.items():
+        assert value.is_meta, name
 
 
 def test_a_name_that_the_model_cannot_read_whole_is_refused():

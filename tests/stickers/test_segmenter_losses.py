@@ -3,13 +3,13 @@ import dataclasses
 import pytest
 import torch
 
-from services.stickers.segmenter.data import Batch
-from services.stickers.segmenter.dense import centre_code
+from services.stickers.segmenter.dense import DenseTargets, centre_code
 from services.stickers.segmenter.losses import (
     LossWeights,
     centre_loss,
     dense_losses,
     detection_losses,
+    fine_losses,
     total,
 )
 from tests.stickers.segmenter_answers import BOXES, GRID, perfect, two_stickers
@@ -84,21 +84,39 @@ def test_pixels_must_tell_where_their_own_stickers_centre_is():
     assert centre_loss(codes, pairs, shown)["centre"].item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_tokens_must_name_what_they_show_and_say_where_it_lies():
+def one_sticker() -> DenseTargets:
+    """The second of two concepts on two of 4 x 4 tokens, and on two of 4 x 4 cells."""
     coverage = torch.zeros(1, 4, 4, 3)
     coverage[..., 2] = 1
     coverage[0, 0, :2] = torch.tensor([0.0, 1.0, 0.0])
-    boxes = torch.full((1, 4, 4, 4), 0.5)
-    batch = Batch(torch.zeros(1), coverage, boxes, None)
+    codes = centre_code(torch.tensor([0.25, 0.125]))[None, :, None, None].expand(1, 12, 4, 4)
+    return DenseTargets(coverage, torch.full((1, 4, 4, 4), 0.5), coverage.argmax(-1), codes)
+
+
+def test_tokens_must_name_what_they_show_and_say_where_it_lies():
+    truth = one_sticker()
     # Attention names the second concept on its two tokens and nothing anywhere else.
-    attention = (coverage[None, ..., :2] - 0.5) * 24
-    right = dense_losses((coverage - 0.5) * 24, boxes, attention, batch)
+    attention = (truth.coverage[None, ..., :2] - 0.5) * 24
+    right = dense_losses((truth.coverage - 0.5) * 24, truth.token_boxes, attention, truth)
     for name, value in right.items():
         assert value.item() == pytest.approx(0.0, abs=0.01), name
-    mixed = (coverage[..., [1, 0, 2]] - 0.5) * 24
-    wrong = dense_losses(mixed, boxes * 0.8, attention.flip(-1), batch)
+    mixed = (truth.coverage[..., [1, 0, 2]] - 0.5) * 24
+    wrong = dense_losses(mixed, truth.token_boxes * 0.8, attention.flip(-1), truth)
     for name, value in wrong.items():
         assert value > right[name] + 0.1, name
+
+
+def test_cells_must_name_what_they_show_and_whose_they_are():
+    truth = one_sticker()
+    logits = (truth.coverage.permute(0, 3, 1, 2) - 0.5) * 24
+    for name, value in fine_losses(logits, truth.fine_codes, truth).items():
+        assert value.item() == pytest.approx(0.0, abs=0.01), name
+    wrong = fine_losses(logits.flip(1), truth.fine_codes.flip(1), truth)
+    assert min(wrong.values()) > 0.1
+    # Where nothing lies, a code is nobody's.
+    elsewhere = truth.fine_codes.clone()
+    elsewhere[..., 2:] = 5.0
+    assert fine_losses(logits, elsewhere, truth)["dense_centre"].item() == 0.0
 
 
 def test_the_total_weighs_every_part():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from services.stickers.segmenter.dense import DenseHeads
+from services.stickers.segmenter.dense import DenseHeads, FineHeads
 from services.stickers.segmenter.optimizers import optimizers
 from services.stickers.segmenter.plan import Plan, fine_tuning
 from tests.stickers.segmenter_parts import tiny_model
@@ -19,7 +19,7 @@ def held(module: nn.Module, plan: Plan) -> dict[str, dict[str, object]]:
     """The group of every parameter, by name; fails on one that is held twice."""
     names = {id(p): name for name, p in module.named_parameters()}
     groups: dict[str, dict[str, object]] = {}
-    for optimizer in optimizers(module, plan):
+    for optimizer in optimizers(module, None, plan):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 assert names[id(parameter)] not in groups
@@ -67,3 +67,12 @@ def test_frozen_weights_are_left_out(plan: Plan):
     groups = held(model, plan)
     assert groups
     assert not [name for name in groups if name.startswith("vision_encoder")]
+
+
+@pytest.mark.parametrize("plan", [Plan(), fine_tuning()])
+def test_fine_heads_learn_faster_by_an_optimiser_of_their_own(module: nn.ModuleList, plan: Plan):
+    fine = FineHeads(64, 48)
+    *others, own = optimizers(module, fine, plan)
+    assert len(others) == len(optimizers(module, None, plan))
+    assert [id(p) for p in own.param_groups[0]["params"]] == [id(p) for p in fine.parameters()]
+    assert own.param_groups[0]["peak"] == pytest.approx(3 * plan.learning_rate)

@@ -12,12 +12,12 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from services.segmenter.engines import EXEMPLARS_ONLY
 from services.segmenter.preprocessing import to_model_input
 from services.stickers.scenes import Scene
+from services.stickers.segmenter.dense import DenseTargets, dense_targets
 from services.stickers.segmenter.grids import Grids, coverage, normalised_box
 from services.stickers.segmenter.sampling import PhraseSampler
 from services.stickers.sources import SceneSource
@@ -64,26 +64,19 @@ class Batch:
 
     Attributes:
         pixels: float ``[b, 3, s, s]``.
-        coverage: share of each token filled by each concept, the rest is background,
-            ``[b, g, g, concepts + 1]``, background last.
-        token_boxes: box of the instance that fills most of a token, cx cy w h in 0 to 1,
-            ``[b, g, g, 4]``.
+        dense: what every token and every mask cell shows.
         pairs: None in the dense stage.
     """
 
     pixels: Tensor
-    coverage: Tensor
-    token_boxes: Tensor
+    dense: DenseTargets
     pairs: Pairs | None
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
+        pairs = self.pairs and self.pairs.to(device)
         return replace(
-            self,
-            pixels=self.pixels.to(device),
-            coverage=self.coverage.to(device),
-            token_boxes=self.token_boxes.to(device),
-            pairs=self.pairs and self.pairs.to(device),
+            self, pixels=self.pixels.to(device), dense=self.dense.to(device), pairs=pairs
         )
 
 
@@ -169,32 +162,18 @@ class BatchMaker:
         return _Pair(number, phrase, chosen, tuple(boxes))
 
     def _batch(self, scenes: Sequence[Scene], pairs: Sequence[_Pair]) -> Batch:
-        masks = [self._masks(scene) for scene in scenes]
-        dense = [
-            self._dense_targets(scene, mask) for scene, mask in zip(scenes, masks, strict=True)
+        masks = [
+            torch.stack([coverage(instance, self.grids.masks) for instance in scene.instances])
+            for scene in scenes
         ]
+        concepts = len(self.source.vocabulary.concepts)
         # Copies, since torch warns of pixels that it may not write to.
         images = [scene.image.copy() for scene in scenes]
         return Batch(
             pixels=torch.stack([to_model_input(image, self.grids.image) for image in images]),
-            coverage=torch.stack([shares for shares, _ in dense]),
-            token_boxes=torch.stack([boxes for _, boxes in dense]),
+            dense=dense_targets(scenes, masks, self.grids.tokens, concepts),
             pairs=self._collated(scenes, masks, pairs) if pairs else None,
         )
-
-    def _masks(self, scene: Scene) -> Tensor:
-        """Soft coverage of each instance on the mask grid, ``[instances, m, m]``."""
-        return torch.stack([coverage(instance, self.grids.masks) for instance in scene.instances])
-
-    def _dense_targets(self, scene: Scene, masks: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = functional.adaptive_avg_pool2d(masks, self.grids.tokens)
-        concepts = len(self.source.vocabulary.concepts)
-        shares = torch.zeros(concepts + 1, self.grids.tokens, self.grids.tokens)
-        index = torch.tensor([instance.concept.index for instance in scene.instances])
-        shares.index_add_(0, index, tokens)
-        shares[-1] = (1 - shares[:-1].sum(0)).clamp(min=0)
-        boxes = torch.tensor([normalised_box(instance) for instance in scene.instances])
-        return shares.permute(1, 2, 0), boxes[tokens.argmax(0)]
 
     def _collated(
         self, scenes: Sequence[Scene], masks: Sequence[Tensor], pairs: Sequence[_Pair]

@@ -1,16 +1,24 @@
-"""What the encoder knows before anything is asked: throw-away heads and the names' attention.
+"""What the encoder should know before anything is asked: targets, throw-away heads, attention.
 
-Trained on every token of a picture ("dense"), these teach a new model which sticker is which in a
-tenth of the time that phrases alone would take. None of it is exported; a fine-tuning run, whose
-model knows all that, does without.
+Trained on every token and every mask cell of a picture ("dense"), these teach a new model which
+sticker is which in a tenth of the time that phrases alone would take. None of it is exported; a
+fine-tuning run, whose model knows all that, does without.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Sam3Model
 
+from services.stickers.scenes import Scene
+from services.stickers.segmenter.grids import normalised_box
+
+_COVERED = 0.5  # share of a cell from which it is no background
 # Half a turn over the picture tells left from right, two turns tell neighbours apart.
 CENTRE_FREQUENCIES = (0.5, 1.0, 2.0)
 
@@ -25,8 +33,74 @@ def centre_code(centres: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
+@dataclass(frozen=True)
+class DenseTargets:
+    """What every token (g a side) and every mask cell (m a side) of b images shows.
+
+    Attributes:
+        coverage: share of each token filled by each concept, the rest is background,
+            ``[b, g, g, concepts + 1]``, background last.
+        token_boxes: box of the instance that fills most of a token, cx cy w h in 0 to 1,
+            ``[b, g, g, 4]``.
+        fine_labels: the concept that fills most of a mask cell, or the number of concepts where
+            the background does, ``[b, m, m]``.
+        fine_codes: code of that instance's centre, ``[b, 12, m, m]``.
+    """
+
+    coverage: Tensor
+    token_boxes: Tensor
+    fine_labels: Tensor
+    fine_codes: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def dense_targets(
+    scenes: Sequence[Scene], masks: Sequence[Tensor], tokens: int, concepts: int
+) -> DenseTargets:
+    """The targets of a batch.
+
+    Args:
+        scenes: with at least one instance each.
+        masks: soft coverage of each scene's instances on the mask grid, ``[instances, m, m]``.
+        tokens: a side.
+        concepts: in the vocabulary.
+    """
+    each = [
+        (*_tokens(scene, mask, tokens, concepts), *_cells(scene, mask, concepts))
+        for scene, mask in zip(scenes, masks, strict=True)
+    ]
+    return DenseTargets(*(torch.stack(parts) for parts in zip(*each, strict=True)))
+
+
+def _tokens(scene: Scene, masks: Tensor, tokens: int, concepts: int) -> tuple[Tensor, Tensor]:
+    """Coverage and boxes of one scene."""
+    shares = functional.adaptive_avg_pool2d(masks, tokens)
+    coverage = torch.zeros(concepts + 1, tokens, tokens)
+    coverage.index_add_(0, _concepts(scene), shares)
+    coverage[-1] = (1 - coverage[:-1].sum(0)).clamp(min=0)
+    return coverage.permute(1, 2, 0), _boxes(scene)[shares.argmax(0)]
+
+
+def _cells(scene: Scene, masks: Tensor, concepts: int) -> tuple[Tensor, Tensor]:
+    """Labels and codes of one scene."""
+    owner = masks.argmax(0)
+    labels = torch.where(masks.sum(0) > _COVERED, _concepts(scene)[owner], concepts)
+    return labels, centre_code(_boxes(scene)[:, :2])[owner].permute(2, 0, 1)
+
+
+def _concepts(scene: Scene) -> Tensor:
+    return torch.tensor([instance.concept.index for instance in scene.instances])
+
+
+def _boxes(scene: Scene) -> Tensor:
+    return torch.tensor([normalised_box(instance) for instance in scene.instances])
+
+
 class DenseHeads(nn.Module):
-    """Throw-away heads, trained with the model, not exported.
+    """Throw-away heads of the tokens, trained with the model, not exported.
 
     On the fusion level of the neck they say of each token which concept it shows and where
     that sticker's box lies. `centre` reads the code of a sticker's centre from the pixel
@@ -55,6 +129,23 @@ class DenseHeads(nn.Module):
         raw = self.box(tokens)
         boxes = torch.cat([centres + raw[..., :2], (raw[..., 2:] - 1.5).sigmoid()], -1)
         return self.classes(tokens), boxes
+
+
+class FineHeads(nn.Module):
+    """Throw-away heads on the neck's finest level: what each mask cell shows, and whose it is.
+
+    They see every sticker of every image, asked about or not, at a fraction of a pair's cost;
+    outlines are learnt here long before the masks could teach them.
+    """
+
+    def __init__(self, width: int, concepts: int) -> None:
+        super().__init__()
+        self.classes = nn.Conv2d(width, concepts + 1, 1)
+        self.centre = nn.Conv2d(width, 4 * len(CENTRE_FREQUENCIES), 1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """``[b, c, m, m]`` → logits ``[b, concepts + 1, m, m]`` and codes ``[b, 12, m, m]``."""
+        return self.classes(features), self.centre(features)
 
 
 def name_attention(model: Sam3Model, features: Tensor, names: Tensor, mask: Tensor) -> Tensor:

@@ -20,12 +20,18 @@ from transformers import Sam3Model
 from services.stickers.curves import publish
 from services.stickers.runlog import RunLog
 from services.stickers.segmenter.data import Batch, BatchMaker, Pairs
-from services.stickers.segmenter.dense import DenseHeads, name_attention
+from services.stickers.segmenter.dense import (
+    DenseHeads,
+    DenseTargets,
+    FineHeads,
+    name_attention,
+)
 from services.stickers.segmenter.detection import Detections, detect
 from services.stickers.segmenter.losses import (
     centre_loss,
     dense_losses,
     detection_losses,
+    fine_losses,
     total,
 )
 from services.stickers.segmenter.optimizers import optimizers
@@ -72,14 +78,15 @@ class Trainer:
         self._half = half
         self._elapsed = 0.0  # seconds
         self._paired_since: int | None = None
-        parts = [model]
         self._heads: DenseHeads | None = None
+        self._fine: FineHeads | None = None
         if plan.dense:
-            width = model.config.detr_encoder_config.hidden_size
-            self._heads = DenseHeads(width, names[0].shape[1]).to(model.device)
-            parts.append(self._heads)
+            width, concepts = model.config.vision_config.fpn_hidden_size, names[0].shape[1]
+            self._heads = DenseHeads(width, concepts).to(model.device)
+            self._fine = FineHeads(width, concepts).to(model.device)
         _halve_the_finest(model)
-        self._optimizers = optimizers(nn.ModuleList(parts), plan)
+        trained = nn.ModuleList(part for part in (model, self._heads) if part is not None)
+        self._optimizers = optimizers(trained, self._fine, plan)
 
     @property
     def progress(self) -> float:
@@ -158,6 +165,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "heads": self._heads.state_dict() if self._heads else {},
+            "fine": self._fine.state_dict() if self._fine else {},
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
         self._out.mkdir(parents=True, exist_ok=True)
@@ -175,8 +183,9 @@ class Trainer:
         self._paired_since = state["paired_since"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        if self._heads:
-            self._heads.load_state_dict(state["heads"])
+        for heads, name in ((self._heads, "heads"), (self._fine, "fine")):
+            if heads:
+                heads.load_state_dict(state[name])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         return True
@@ -201,21 +210,22 @@ class Trainer:
             # The fusion level of the neck is all that the dense heads need.
             with self._precision():
                 hidden = encoder.backbone(batch.pixels).last_hidden_state
-                grid = batch.coverage.shape[1]
+                grid = batch.dense.coverage.shape[1]
                 spatial = hidden.transpose(1, 2).reshape(len(hidden), -1, grid, grid)
                 fusion_level = encoder.neck.fpn_layers[-2](spatial)
-            return self._dense(fusion_level, batch)
+            return self._dense(fusion_level, batch.dense)
         with self._precision():
             vision = encoder(batch.pixels)
             detections = detect(self.model, vision, batch.pairs, _worth_a_mask(batch))
         detections = detections.float()
         return {
-            **self._dense(vision.fpn_hidden_states[-2], batch),
+            **self._dense(vision.fpn_hidden_states[-2], batch.dense),
+            **self._finest(vision.fpn_hidden_states[0], batch.dense),
             **self._centre(detections, batch.pairs),
             **detection_losses(detections, batch.pairs),
         }
 
-    def _dense(self, features: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+    def _dense(self, features: Tensor, truth: DenseTargets) -> Mapping[str, Tensor]:
         if self._heads is None:
             return {}
         ids, mask = (form[self.step % len(form)] for form in self._names)
@@ -225,7 +235,13 @@ class Trainer:
             ).pooler_output
             logits, boxes = self._heads(features)
             attention = name_attention(self.model, features, names, mask)
-        return dense_losses(logits.float(), boxes.float(), attention.float(), batch)
+        return dense_losses(logits.float(), boxes.float(), attention.float(), truth)
+
+    def _finest(self, features: Tensor, truth: DenseTargets) -> Mapping[str, Tensor]:
+        if self._fine is None:
+            return {}
+        logits, codes = self._fine(features.float())
+        return fine_losses(logits, codes, truth)
 
     def _centre(self, detections: Detections, pairs: Pairs) -> Mapping[str, Tensor]:
         if self._heads is None:

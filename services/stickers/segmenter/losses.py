@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from services.stickers.segmenter.boxes import corners, generalised_iou
-from services.stickers.segmenter.data import Batch, Pairs
-from services.stickers.segmenter.dense import centre_code
+from services.stickers.segmenter.data import Pairs
+from services.stickers.segmenter.dense import DenseTargets, centre_code
 from services.stickers.segmenter.detection import Detections
 from services.stickers.segmenter.matching import match
 
@@ -37,35 +37,53 @@ class LossWeights:
     dense_class: float = 1.0
     dense_attention: float = 0.5
     dense_box: float = 1.5
+    dense_fine: float = 2.0
+    dense_centre: float = 2.0
     centre: float = 2.0
 
 
 def dense_losses(
-    logits: Tensor, boxes: Tensor, attention: Tensor, batch: Batch
+    logits: Tensor, boxes: Tensor, attention: Tensor, truth: DenseTargets
 ) -> Mapping[str, Tensor]:
     """What the encoder alone gets wrong, token by token.
 
     Args:
         logits, boxes: of `dense.DenseHeads`.
         attention: of `dense.name_attention`.
-        batch: holds the truth.
+        truth: the targets.
     """
     # Background is three quarters of a scene; the stickers must not drown in it.
     weight = torch.ones(logits.shape[-1], device=logits.device)
     weight[-1] = 0.3
-    targets = batch.coverage * weight
-    covered = (batch.coverage[..., :-1].sum(-1) > 0.4).float()
-    distance = 4 * (boxes - batch.token_boxes).abs().sum(-1)
-    distance = distance + 1 - generalised_iou(corners(boxes), corners(batch.token_boxes))
-    shown = batch.coverage[..., :-1]
-    missed = -(shown * functional.logsigmoid(attention)).sum((1, 2, 3, 4)) / shown.sum().clamp(
-        min=1e-6
-    )
+    targets = truth.coverage * weight
+    covered = (truth.coverage[..., :-1].sum(-1) > 0.4).float()
+    distance = 4 * (boxes - truth.token_boxes).abs().sum(-1)
+    distance = distance + 1 - generalised_iou(corners(boxes), corners(truth.token_boxes))
+    shown = truth.coverage[..., :-1]
+    missed = -(shown * functional.logsigmoid(attention)).sum((1, 2, 3, 4))
+    missed = missed / shown.sum().clamp(min=1e-6)
     strayed = -((1 - shown) * functional.logsigmoid(-attention)).mean((1, 2, 3, 4))
     return {
         "dense_class": -(targets * logits.log_softmax(-1)).sum() / targets.sum(),
         "dense_box": (distance * covered).sum() / covered.sum().clamp(min=1),
         "dense_attention": missed.mean() + 3 * strayed.mean(),
+    }
+
+
+def fine_losses(logits: Tensor, codes: Tensor, truth: DenseTargets) -> Mapping[str, Tensor]:
+    """What the finest level of the neck alone gets wrong, cell by cell.
+
+    Args:
+        logits, codes: of `dense.FineHeads`.
+        truth: the targets.
+    """
+    weight = torch.ones(logits.shape[1], device=logits.device)
+    weight[-1] = 0.4
+    error = (codes - truth.fine_codes).square().mean(1)
+    inside = (truth.fine_labels < logits.shape[1] - 1).float()
+    return {
+        "dense_fine": functional.cross_entropy(logits, truth.fine_labels, weight),
+        "dense_centre": (error * inside).sum() / inside.sum().clamp(min=1),
     }
 
 

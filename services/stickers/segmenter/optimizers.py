@@ -12,18 +12,28 @@ from torch import nn
 from services.stickers.segmenter.plan import Plan
 
 _BETAS = (0.9, 0.98)
+_FINE_RATE = 3.0  # factor on the learning rate
 
 
-def optimizers(module: nn.Module, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
+def optimizers(
+    module: nn.Module, fine: nn.Module | None, plan: Plan
+) -> tuple[torch.optim.Optimizer, ...]:
     """The optimisers of a plan; together they hold every trainable parameter once.
 
     Args:
         module: the model, alone or in a list with the dense heads.
+        fine: the fine heads, which start late and so must learn fast; None without any.
         plan: which, and how fast.
     """
     if plan.matrix_rate is None:
-        return (_adamw(module, plan),)
-    return _muon_and_adamw(module, plan, plan.learning_rate * plan.matrix_rate)
+        own: tuple[torch.optim.Optimizer, ...] = (_adamw(module, plan),)
+    else:
+        own = _muon_and_adamw(module, plan, plan.learning_rate * plan.matrix_rate)
+    if fine is None:
+        return own
+    peak = _FINE_RATE * plan.learning_rate
+    group = {"params": list(fine.parameters()), "peak": peak}
+    return (*own, torch.optim.AdamW([group], betas=_BETAS))
 
 
 def _muon_and_adamw(
