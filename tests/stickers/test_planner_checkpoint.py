@@ -5,18 +5,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, Gemma4ForConditionalGeneration
-from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from transformers import Gemma4ForConditionalGeneration
 
 from services.domain import ConceptQuery, Plan, SelectBy, Selection
 from services.planner.calls import parse_call, plan_from_call
 from services.stickers.backgrounds import draw_background
 from services.stickers.instructions import Family, InstructionWriter
-from services.stickers.planner.data import Teacher
-from services.stickers.planner.evaluate import SHIPPED, Examiner, shares
-from services.stickers.planner.oracle import Oracle
+from services.stickers.planner.evaluate import SHIPPED
+from services.stickers.planner.examiner import Examiner
+from services.stickers.planner.figures import figures_of
+from services.stickers.planner.lessons import Teacher
+from services.stickers.planner.preprocessing import Preprocessor
 from services.stickers.planner.tokenizer import CHAT_TEMPLATE
 from services.stickers.scenes import Placement, compose
+from services.stickers.sources import WorldScenes
 from services.stickers.splits import HELD_OUT
 from services.stickers.vocabulary import Vocabulary
 
@@ -30,12 +32,7 @@ def model() -> Gemma4ForConditionalGeneration:
 
 @pytest.fixture(scope="module")
 def examiner() -> Examiner:
-    teacher = Teacher(
-        WRITER,
-        AutoTokenizer.from_pretrained(SHIPPED),
-        Gemma4ImageProcessorPil.from_pretrained(SHIPPED),
-    )
-    return Examiner(teacher, Oracle(WRITER.phrases))
+    return Examiner(Teacher(WorldScenes(), Preprocessor.load(str(SHIPPED))))
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +47,10 @@ def planned(model: Gemma4ForConditionalGeneration, examiner: Examiner) -> Callab
     )
     placements = [Placement(WRITER.vocabulary.by_name[name], at, k) for name, at, k in stickers]
     scene = compose(placements, draw_background(np.random.default_rng(3), (640, 480)))
+    chat = examiner.teacher.preprocessor.planning_chat
     with torch.inference_mode():
         return lambda text: plan_from_call(
-            parse_call(examiner.answers(model, [(scene.image, text)])[0])
+            parse_call(examiner.answers(model, [((scene.image,), chat(text))])[0][0])
         )
 
 
@@ -94,6 +92,6 @@ def test_held_out_scenes_are_mostly_planned_right(
     model: Gemma4ForConditionalGeneration, examiner: Examiner
 ) -> None:
     answered = examiner.examine(model, HELD_OUT[:12], size=(320, 288))
-    found = shares(answered)
-    assert set(found) == {"all", "family_mean", *Family}
-    assert found["all"] >= 0.6, found
+    figures = figures_of(answered, [], WRITER.vocabulary)
+    assert set(figures.families) == {family.value for family in Family}
+    assert figures.exact.value >= 0.6, figures.brief()

@@ -5,17 +5,19 @@ import torch
 from torch.nn import functional
 from transformers import Gemma4ForConditionalGeneration
 
+from services.stickers.planner.checkpoints import word_forms
 from services.stickers.planner.config import (
     MAX_SOFT_TOKENS,
     Shape,
     model_config,
     new_image_processor,
     new_model,
+    widen_positions,
 )
-from services.stickers.planner.train import new_teacher, word_forms
 from services.stickers.vocabulary import Vocabulary
+from tests.stickers.tiny_planner import SHAPE, preprocessor
 
-TOKENIZER = new_teacher().tokenizer
+TOKENIZER = preprocessor().tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,29 @@ def test_forms_of_a_word_start_alike_and_not_the_same(
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    shape = Shape(vision_width=32, vision_layers=1, text_width=32, text_layers=2, head_dim=16)
-    first, second = (new_model(shape, TOKENIZER, seed=5).state_dict() for _ in range(2))
+    first, second = (new_model(SHAPE, TOKENIZER, seed=5).state_dict() for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    other = new_model(shape, TOKENIZER, seed=6).state_dict()
+    other = new_model(SHAPE, TOKENIZER, seed=6).state_dict()
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
+
+
+def test_a_longer_table_of_positions_begins_with_the_old_one() -> None:
+    model = new_model(SHAPE, TOKENIZER, seed=5)
+    embedder = model.model.vision_tower.patch_embedder
+    old = embedder.position_embedding_table.detach().clone()
+    rows = old.shape[1]
+    pixels = torch.rand(1, 36, 768)
+    places = torch.stack(torch.meshgrid(torch.arange(6), torch.arange(6), indexing="xy"), -1)
+    places = places.view(1, 36, 2)
+    with torch.no_grad():
+        before = model.model.get_image_features(pixels, places, return_dict=True).pooler_output[0]
+        widen_positions(model, rows + 9)
+        after = model.model.get_image_features(pixels, places, return_dict=True).pooler_output[0]
+    table = embedder.position_embedding_table
+    assert table.shape[1] == rows + 9
+    assert torch.equal(table[:, :rows], old)
+    assert table[:, rows:].std() > 0.01
+    assert table.requires_grad
+    assert torch.equal(before, after)
+    widen_positions(model, rows)  # long enough already
+    assert embedder.position_embedding_table is table

@@ -1,70 +1,60 @@
-"""The examiner: answers are executed and compared, whatever their wording."""
+"""The evaluation's command line: a table, and JSON with everything in it."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import GenerationConfig
 
-from services.planner.calls import Call, call_from_plan, format_call
-from services.stickers.instructions import Instruction
-from services.stickers.planner.config import Shape, new_model
-from services.stickers.planner.data import Teacher
-from services.stickers.planner.evaluate import Answered, Examiner, shares
-from services.stickers.planner.oracle import Oracle
-from services.stickers.planner.train import new_teacher
-from services.stickers.splits import VALIDATION
-
-SEEDS = VALIDATION[:4]
+from services.stickers.planner.evaluate import SHIPPED, main
+from services.stickers.scenes import random_scene
+from tests.stickers.datasets import write_coco
 
 
-@pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return new_teacher()
+def test_the_shipped_checkpoint_is_examined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--scenes", "2", "--reviews", "1", "--json", str(tmp_path / "figures.json")])
+    told = capsys.readouterr().out
+    assert "| exactly right |" in told
+    assert "seeds 10000000 to 10000001" in told
+    assert "ms a plan" in told
+    report = json.loads((tmp_path / "figures.json").read_text())
+    assert report["checkpoint"] == str(SHIPPED)
+    assert report["seeds"] == [10_000_000, 10_000_002]
+    assert report["milliseconds"] > 0
+    assert report["exact"]["of"] >= 10
+    assert report["accepted"]["of"] + report["rejected"]["of"] >= 1
+    wrong = report["exact"]["of"] - report["exact"]["right"]
+    assert len(report["wrong"]) >= wrong
+    assert all(one["answer"] and one["instruction"] for one in report["wrong"])
 
 
-class _Scripted(Examiner):
-    """An examiner whose model knows the canonical plans, or never answers with a call."""
-
-    def answers(self, model, asked):  # type: ignore[no-untyped-def]
-        return [model(text) for _, text in asked]
-
-
-def _plans(teacher: Teacher) -> dict[str, str]:
-    asked: list[Answered] = _Scripted(teacher, Oracle(teacher.writer.phrases)).examine(
-        lambda text: "",  # type: ignore[arg-type]
-        SEEDS,
-        size=(96, 96),
+def test_a_dataset_is_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = [random_scene(np.random.default_rng(seed), size=(128, 96)) for seed in range(12)]
+    annotations, images = write_coco(tmp_path, scenes)
+    main(
+        [
+            *("--coco", str(annotations), "--images", str(images)),
+            *("--scenes", "1", "--reviews", "1", "--failures", "1"),
+        ]
     )
-    instructions: list[Instruction] = [one.instruction for one in asked]
-    return {one.text: format_call(call_from_plan(one.plan)) for one in instructions}
+    assert "| exactly right |" in capsys.readouterr().out
 
 
-def test_canonical_plans_are_all_right_and_silence_is_all_wrong(teacher: Teacher) -> None:
-    examiner, plans = _Scripted(teacher, Oracle(teacher.writer.phrases)), _plans(teacher)
-    right = examiner.examine(plans.__getitem__, SEEDS, size=(96, 96))  # type: ignore[arg-type]
-    assert len(right) > 15
-    assert set(shares(right).values()) == {1.0}
-    silent = examiner.examine(lambda text: "I see a dog.", SEEDS, size=(96, 96))  # type: ignore[arg-type]
-    assert set(shares(silent).values()) == {0.0}
-
-
-def test_another_plan_with_the_same_answer_is_right(teacher: Teacher) -> None:
-    examiner = _Scripted(teacher, Oracle(teacher.writer.phrases))
-    elephants = format_call(Call("plan", {"include": ["unicorn"]}))
-    answered = examiner.examine(lambda text: elephants, SEEDS, size=(96, 96))  # type: ignore[arg-type]
-    assert {one.exact for one in answered if not one.instruction.truth} == {True}
-    assert {one.exact for one in answered if one.instruction.truth} == {False}
-
-
-def test_batching_changes_no_answer(teacher: Teacher) -> None:
-    shape = Shape(vision_width=32, vision_layers=1, text_width=32, text_layers=2, head_dim=16)
-    model = new_model(shape, teacher.tokenizer, seed=4).eval()
-    model.generation_config = GenerationConfig(pad_token_id=0)
-    examiner = Examiner(teacher, Oracle(teacher.writer.phrases))
-    rng = np.random.default_rng(0)
-    asked = [
-        (rng.integers(0, 256, (90, 130, 3)).astype(np.uint8), "the dogs"),
-        (rng.integers(0, 256, (130, 80, 3)).astype(np.uint8), "the second penguin from the left"),
-    ]
-    with torch.inference_mode():
-        assert examiner.answers(model, asked) == [examiner.answers(model, [a])[0] for a in asked]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--coco", "x.json"], "--coco needs --images"),
+        (["--coco", "x.json", "--images", "."], "x.json"),
+        (["--device", "cuda:9"], "there is no cuda:9 here"),
+        (["--device", "abacus"], "no device"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

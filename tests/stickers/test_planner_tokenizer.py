@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, GemmaTokenizer
 
 from services.planner.prompt import PLAN_TOOL, plan_messages, review_messages
-from services.stickers.planner.train import new_teacher
 from services.stickers.vocabulary import Vocabulary
+from tests.stickers.tiny_planner import preprocessor
 
-TOKENIZER = new_teacher().tokenizer
+TOKENIZER = preprocessor().tokenizer
 
 
 def _ids(text: str) -> list[int]:

@@ -1,190 +1,235 @@
-"""Trains the shipped planner checkpoint: `python -m services.stickers.planner.train --help`.
+"""Trains a planner: `python -m services.stickers.planner.train --help`.
 
-Flow: recipe -> `Trainer` in a run directory -> averaged weights, tokenizer, processor and
-configuration in a checkpoint directory that `from_pretrained` loads.
+Without a dataset it makes the tiny Gemma 4 of sticker world from nothing, or goes on with it
+(`--start`). With one it fine-tunes any Gemma 4: `--start google/gemma-4-E2B-it --coco
+annotations.json --images folder --lora 16`, or `--examples examples.jsonl`, or both.
+
+Flow: command line -> `Task`, `Recipe` -> `Trainer` in a run folder -> averaged weights, tokenizer,
+processor and configuration in a checkpoint folder that the planner service loads. Started again
+with the same arguments it goes on from the last state, also after an interrupt.
 """
 
 import argparse
 import signal
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
-from transformers import AutoTokenizer, Gemma4ForConditionalGeneration
 
-from services.domain import SelectBy
-from services.planner.calls import Call, call_from_plan, format_call
-from services.planner.prompt import plan_messages, review_messages
-from services.stickers.instructions import Family, InstructionWriter
-from services.stickers.planner.config import (
-    MAX_SOFT_TOKENS,
-    POOLING,
-    Shape,
-    new_image_processor,
-    new_model,
-    widen_positions,
-)
-from services.stickers.planner.data import Teacher
-from services.stickers.planner.evaluate import Examiner, shares
-from services.stickers.planner.loop import Recipe, Student, Trainer
-from services.stickers.planner.oracle import Oracle
-from services.stickers.planner.tokenizer import train_tokenizer
-from services.stickers.scenes import random_scene
-from services.stickers.splits import TRAINING, VALIDATION
+from services.stickers import curves
+from services.stickers.coco import CocoError, CocoScenes, Part
+from services.stickers.planner.checkpoints import Pupil, export, load_pupil, new_pupil
+from services.stickers.planner.config import MAX_SOFT_TOKENS, Shape
+from services.stickers.planner.curriculum import Curriculum
+from services.stickers.planner.devices import chosen_device
+from services.stickers.planner.examiner import Examiner
+from services.stickers.planner.examples import ExampleError, OwnExamples
+from services.stickers.planner.figures import figures_of
+from services.stickers.planner.lessons import Teacher
+from services.stickers.planner.loop import Trainer
+from services.stickers.planner.losses import Student
+from services.stickers.planner.options import chosen_recipe, options
+from services.stickers.planner.packing import Layout
+from services.stickers.planner.scenery import TrainingScenes
+from services.stickers.runlog import RunLog
+from services.stickers.sources import SceneSource, WorldScenes
+from services.stickers.splits import VALIDATION
 from services.stickers.vocabulary import Vocabulary
 
-_PIECES = 1200
-_LOG_EVERY = 20
+_SHAPE = Shape()  # of a new model
+_LOG_EVERY = 20  # steps
 _SAVE_EVERY_S = 180.0
-_SHAPE = Shape()
+_SMOOTHED = 0.95
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the tiny Gemma 4 planner of sticker world.")
-    parser.add_argument("--run", type=Path, default=Path("runs/planner"), help="run directory")
-    parser.add_argument("--out", type=Path, help="where to export the checkpoint at the end")
-    parser.add_argument("--start", help="checkpoint to go on from: a folder or hub id")
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="wall-clock budget")
-    parser.add_argument("--scenes", type=int, default=Recipe.scenes, help="scenes a step")
-    parser.add_argument("--questions", type=int, default=Recipe.questions, help="a scene")
-    parser.add_argument("--vision-share", type=float, default=Recipe.vision_share)
-    parser.add_argument("--matrix-rate", type=float, default=Recipe.matrix_rate)
-    parser.add_argument("--rate", type=float, default=Recipe.rate)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--evaluate-minutes", type=float, default=8.0, help="between evaluations")
-    parser.add_argument("--evaluate-scenes", type=int, default=40)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    recipe = Recipe(
-        minutes=arguments.minutes,
-        scenes=arguments.scenes,
-        questions=arguments.questions,
-        vision_share=arguments.vision_share,
-        matrix_rate=arguments.matrix_rate,
-        rate=arguments.rate,
-    )
-    teacher, model = (
-        new_pair() if arguments.start is None else pair_from(arguments.start, MAX_SOFT_TOKENS)
-    )
-    vocabulary = teacher.writer.vocabulary
-    student = Student(model, len(vocabulary.concepts))
-    trainer = Trainer(student, teacher, recipe, arguments.run)
-    examiner = Examiner(teacher, Oracle(teacher.writer.phrases))
-    seeds = VALIDATION[: arguments.evaluate_scenes]
-    print(f"{sum(p.numel() for p in student.model.parameters()) / 1e6:.2f} M parameters")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    train(trainer, examiner, seeds, arguments.evaluate_minutes * 60, stop.is_set)
-    if arguments.out is not None and trainer.progress >= 1.0:
-        export(trainer, teacher, arguments.out)
+@dataclass(frozen=True)
+class Task:
+    """What is trained on what.
 
-
-def new_pair() -> tuple[Teacher, Gemma4ForConditionalGeneration]:
-    """A new tokenizer and an untrained model that reads it."""
-    teacher = new_teacher()
-    alike = word_forms(teacher.writer.vocabulary)
-    return teacher, new_model(_SHAPE, teacher.tokenizer, seed=0, alike=alike)
-
-
-def pair_from(checkpoint: str, soft_tokens: int) -> tuple[Teacher, Gemma4ForConditionalGeneration]:
-    """A trained model and its own tokenizer, to go on with.
-
-    Args:
-        checkpoint: folder or hub id.
-        soft_tokens: at most so many an image, whatever it had before.
+    Attributes:
+        pupil: to be trained in place.
+        curriculum: scenes or own examples to train on, and the recipe.
+        unseen: scenes to examine on; None where there are only own examples.
+        size: of those scenes in pixels, if they can be drawn so.
     """
-    model = Gemma4ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
-    widen_positions(model, soft_tokens * POOLING)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    processor = new_image_processor()
-    return Teacher(InstructionWriter(Vocabulary.load()), tokenizer, processor), model
+
+    pupil: Pupil
+    curriculum: Curriculum
+    unseen: SceneSource | None
+    size: tuple[int, int] | None = None
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Assemble the trainer from the command line and run it."""
+    parser = options()
+    arguments = parser.parse_args(words)
+    torch.set_num_threads(arguments.threads)
+    try:
+        device = chosen_device(arguments.device)
+        task = _task(arguments, device)
+        trainer = _trainer(task, arguments, device)
+    except (CocoError, ExampleError, OSError, ValueError) as error:
+        parser.error(str(error))
+    _introduce(task, trainer, arguments)
+    stopped = interrupted()
+    train(trainer, task, arguments.evaluate_every, arguments.evaluate_scenes, stopped)
+    if trainer.progress < 1.0:
+        print(f"stopped at step {trainer.step}; the same command goes on from there", flush=True)
+        return
+    trainer.settle()
+    out = arguments.out or arguments.run / "export"
+    export(task.pupil, out, merged=arguments.merge)
+    print(f"written to {out}", flush=True)
 
 
 def train(
     trainer: Trainer,
-    examiner: Examiner,
-    seeds: range,
-    evaluate_every_s: float,
+    task: Task,
+    evaluate_every: int,
+    evaluate_scenes: int,
     stopped: Callable[[], bool],
 ) -> None:
-    """Run the trainer to its end, or until `stopped`, with a progress line and evaluations."""
-    saved = evaluated = trainer.spent
-    sums: dict[str, float] = {}
-    for count, figures in enumerate(trainer.steps(), start=1):
+    """Run the trainer to its end, or until `stopped`, with a progress line and examinations.
+
+    Args:
+        trainer: of the task.
+        task: what is trained on what.
+        evaluate_every: steps between two examinations.
+        evaluate_scenes: how many scenes one has.
+        stopped: asked after every step; the state is saved before this returns.
+    """
+    log = RunLog(trainer.directory)
+    saved = trainer.spent
+    smoothed: dict[str, float] = {}
+    for figures in trainer.steps():
         for key, value in figures.items():
-            sums[key] = 0.95 * sums.get(key, value) + 0.05 * value
-        if count % _LOG_EVERY == 0:
-            rounded = {key: round(value, 4) for key, value in sums.items()}
-            trainer.log(rounded)
-            line = " ".join(f"{key} {value:.3f}" for key, value in sums.items())
-            print(f"{trainer.spent / 60:6.1f} min  step {trainer.step}  {line}", flush=True)
+            smoothed[key] = _SMOOTHED * smoothed.get(key, value) + (1 - _SMOOTHED) * value
+        if trainer.step % _LOG_EVERY == 0:
+            log.losses(trainer.step, trainer.minutes, smoothed)
+            line = " ".join(f"{key} {value:.3f}" for key, value in smoothed.items())
+            left = trainer.minutes * (1 / trainer.progress - 1)
+            print(
+                f"step {trainer.step} ({trainer.progress:.1%}), {trainer.minutes:.1f} min, "
+                f"{left:.0f} left: {line}",
+                flush=True,
+            )
         if stopped():
             trainer.save()
             return
         if trainer.spent - saved > _SAVE_EVERY_S:
             saved = trainer.spent
             trainer.save()
-        if trainer.answering and trainer.spent - evaluated > evaluate_every_s:
-            evaluated = trainer.spent
-            _evaluate(trainer, examiner, seeds)
+        if trainer.answering and trainer.step % evaluate_every == 0 and trainer.progress < 1.0:
+            _examine(trainer, task, evaluate_scenes, log)
     trainer.save()
-    _evaluate(trainer, examiner, seeds)
+    _examine(trainer, task, evaluate_scenes, log)
 
 
-def export(trainer: Trainer, teacher: Teacher, out: Path) -> None:
-    """Write the averaged weights with all that `from_pretrained` needs beside them."""
-    out.mkdir(parents=True, exist_ok=True)
-    with trainer.averaged() as student:
-        student.model.save_pretrained(out)
-    teacher.tokenizer.save_pretrained(out)
-    teacher.image_processor.save_pretrained(out)
+def interrupted() -> Callable[[], bool]:
+    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        print("stopping after this step", flush=True)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop.is_set
 
 
-def word_forms(vocabulary: Vocabulary) -> list[tuple[str, ...]]:
-    """The forms in which each word of an answer comes in a question: spaced, and in the plural."""
-    forms: dict[str, tuple[str, ...]] = {}
-    for concept in vocabulary.concepts:
-        for word, plural in zip(concept.name.split(), concept.plural.split(), strict=True):
-            forms[word] = (word, f" {word}", plural, f" {plural}")
-    for by in SelectBy:
-        forms[by.value] = (by.value, f" {by.value}")
-    return list(forms.values())
+def _examine(trainer: Trainer, task: Task, scenes: int, log: RunLog) -> None:
+    """Examine the averaged weights on unseen scenes, log it, and draw the run's curves."""
+    if task.unseen is not None and scenes:
+        examiner = Examiner(Teacher(task.unseen, task.pupil.preprocessor, looks=False))
+        seeds = VALIDATION[:scenes]
+        with trainer.averaged() as student:
+            answered = examiner.examine(student.model, seeds, size=task.size)
+            judged = examiner.judge(student.model, seeds)
+        figures = figures_of(answered, judged, task.unseen.vocabulary).brief()
+        log.validation(trainer.step, trainer.minutes, figures)
+        line = " ".join(f"{name} {value:.2f}" for name, value in figures.items())
+        print(f"step {trainer.step}, {scenes} unseen scenes: {line}", flush=True)
+    curves.publish(trainer.directory)
 
 
-def new_teacher() -> Teacher:
-    """The teacher with a tokenizer learnt from sample instructions; always the same one."""
-    writer = InstructionWriter(Vocabulary.load())
-    rng = np.random.default_rng(TRAINING[-1])
-    prose, calls = [], []
-    for _ in range(300):
-        scene = random_scene(rng, size=(96, 96))
-        for family in list(Family) * 4:
-            instruction = writer.generate(scene, rng, family)
-            if instruction is not None:
-                prose.append(instruction.text.lower())
-                calls.append(format_call(call_from_plan(instruction.plan)))
-    # What every conversation holds, often enough to become whole pieces.
-    for concept in writer.vocabulary.concepts:
-        prose += [f"the {concept.name}, {concept.plural}"] * 30
-        calls += [format_call(Call("plan", {"include": [concept.name, concept.plural]}))] * 30
-    plan = plan_messages("", [("", "a")])[-1]["content"]
-    review = review_messages("", "", 1)[-1]["content"]
-    prose += [str(parts[-1]["text"]).lower() for parts in (plan, review)] * 50  # type: ignore[index]
-    calls += [f"<|turn>{role}\n<turn|>\n" for role in ("system", "user", "model")] * 50
-    calls += [f"<|tool>declaration:{name}{{}}<tool|>" for name in ("plan", "verdict")] * 50
-    calls += [format_call(Call("verdict", {"accept": truth})) for truth in (True, False)] * 50
-    calls += ['<|tool_call>call:plan{include:[<|"|>x<|"|>],review:true}<tool_call|>'] * 50
-    return Teacher(writer, train_tokenizer(prose, calls, _PIECES), new_image_processor())
+def _task(arguments: argparse.Namespace, device: torch.device) -> Task:
+    own = arguments.coco is not None or arguments.examples is not None
+    recipe = chosen_recipe(arguments, own)
+    if own or arguments.lora:
+        if arguments.start is None:
+            raise ValueError("fine-tuning needs --start, the checkpoint to begin from")
+        # Weights that stay as they are may be kept in half as many bits.
+        frozen = bool(arguments.lora) and device.type == "cuda"
+        pupil = load_pupil(
+            arguments.start,
+            soft_tokens=arguments.soft_tokens,
+            rank=arguments.lora,
+            vision=arguments.train_vision,
+            dtype=torch.bfloat16 if frozen else torch.float32,
+            seed=recipe.seed,
+        )
+    elif arguments.start is None:
+        pupil = new_pupil(_SHAPE)
+    else:
+        pupil = load_pupil(
+            arguments.start,
+            soft_tokens=arguments.soft_tokens or MAX_SOFT_TOKENS,
+            vision=True,
+            seed=recipe.seed,
+        )
+    if arguments.gradient_checkpointing:
+        pupil.model.activation_checkpointing_enable()
+    if not own:
+        teacher = Teacher(TrainingScenes(Vocabulary.load()), pupil.preprocessor, recipe.looks)
+        return Task(pupil, Curriculum(recipe, teacher), WorldScenes(), (320, 288))
+    teachers, unseen = None, None
+    if arguments.coco is not None:
+        if arguments.images is None:
+            raise ValueError("--coco needs --images, the folder of its pictures")
+        practice = CocoScenes.load(arguments.coco, arguments.images, Part.TRAINING)
+        unseen = CocoScenes.load(arguments.coco, arguments.images, Part.VALIDATION)
+        teachers = Teacher(practice, pupil.preprocessor, recipe.looks)
+    examples = None
+    if arguments.examples is not None:
+        examples = OwnExamples.load(arguments.examples, pupil.preprocessor, arguments.images)
+    return Task(pupil, Curriculum(recipe, teachers, examples), unseen)
 
 
-def _evaluate(trainer: Trainer, examiner: Examiner, seeds: range) -> None:
-    with trainer.averaged() as student:
-        figures = shares(examiner.examine(student.model, seeds, size=(320, 288)))
-    trainer.log({f"exact_{key}": round(value, 4) for key, value in figures.items()})
-    print("exact: " + " ".join(f"{k} {v:.2f}" for k, v in figures.items()), flush=True)
+def _trainer(task: Task, arguments: argparse.Namespace, device: torch.device) -> Trainer:
+    recipe, teacher = task.curriculum.recipe, task.curriculum.teacher
+    concepts = teacher.concepts if recipe.looks and teacher is not None else 0
+    half = arguments.precision == "bfloat16" or (
+        arguments.precision == "auto" and device.type == "cuda"
+    )
+    student = Student(task.pupil.model, concepts)
+    return Trainer(student, task.curriculum, arguments.run, device, half)
+
+
+def _introduce(task: Task, trainer: Trainer, arguments: argparse.Namespace) -> None:
+    """Say what will be done, to the person and to the run's log."""
+    recipe = asdict(trainer.recipe)
+    trained = sum(p.numel() for p in trainer.student.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in trainer.student.parameters())
+    print(f"{trained / 1e6:.2f} of {everything / 1e6:.2f} M weights are trained", flush=True)
+    if obstacle := Layout.of(task.pupil.model.config).obstacle:
+        print(f"one question a row, since {obstacle}: slower, and as right", flush=True)
+    if trainer.step:
+        print(f"resumed at step {trainer.step}", flush=True)
+        for name, value in trainer.resumed_recipe.items():
+            if name in recipe and value != recipe[name]:
+                print(f"{name} is {recipe[name]} now, was {value}", flush=True)
+    settings: Mapping[str, object] = {
+        "start": arguments.start or "random weights",
+        "scenes": "sticker world" if arguments.coco is None else str(arguments.coco),
+        "examples": str(arguments.examples or "none"),
+        "LoRA rank": arguments.lora or "none",
+        "weights trained": trained,
+        **recipe,
+    }
+    RunLog(trainer.directory).recipe(settings)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,247 @@
+"""Lessons: pictures, and what is asked and answered about them, as token ids.
+
+Flow: seed -> scene -> instructions with their canonical plans -> chats -> `Lesson` ->
+`services.stickers.planner.packing`. There are three kinds: looking at a picture without a
+question, planning, and reviewing a candidate. The questions of a lesson share its pictures, which
+stand in front, so that each picture is encoded once for all of them.
+
+To teach a plan language of your own, change what a turn says here; to teach other pictures, hand
+in another `SceneSource`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from services.planner.calls import (
+    VERDICT,
+    Call,
+    CallError,
+    call_from_plan,
+    format_call,
+    parse_call,
+    plan_from_call,
+)
+from services.planner.prompt import PLAN_TOOL, VERDICT_TOOL, plan_messages
+from services.stickers.instructions import Family, Instruction, InstructionWriter
+from services.stickers.planner.pictures import (
+    Picture,
+    labelled_picture,
+    plain_picture,
+    scene_labels,
+    scene_presence,
+)
+from services.stickers.planner.preprocessing import Preprocessor
+from services.stickers.planner.reviews import Review, review_of
+from services.stickers.scenes import Scene
+from services.stickers.sources import SceneSource
+from services.stickers.wording import pick
+
+# Half of the questions are answered from the text alone, half from the picture (beside the request
+# for everything, which is): with fewer of the first, quoting the question is learnt late.
+WEIGHTS: Mapping[Family, float] = {
+    Family.PHRASE: 0.18,
+    Family.CATEGORY: 0.14,
+    Family.SUBJECTS: 0.10,
+    Family.REFERENTIAL: 0.20,
+    Family.SET: 0.15,
+    Family.INDIRECT: 0.13,
+    Family.ABSENT: 0.10,
+}
+_EVERYTHING = 0.6  # share of scenes that are asked for all they hold
+_RETRIES = 0.03  # share of questions asked a second time, after a broken answer
+_REVIEWS = 0.04  # share of questions that ask for a second look
+_SECOND_LOOKS = (
+    "check each one",
+    "and check each one",
+    "look closely at each",
+    "double-check them",
+    "review every one",
+    "make sure of each one",
+)
+_MOST_SCENES = 200  # that may hold nothing to ask about, one after the other
+
+
+class NothingToAsk(ValueError):
+    """A source whose scenes hold nothing that could be asked about."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is asked about some pictures: token ids of questions and of their answers."""
+
+    pictures: tuple[Picture, ...]
+    prefix: tuple[int, ...]
+    turns: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Turns scenes into lessons, in the format of one checkpoint.
+
+    Attributes:
+        source: of the scenes.
+        preprocessor: the checkpoint's.
+        looks: whether pictures come with targets for what their soft tokens show.
+    """
+
+    source: SceneSource
+    preprocessor: Preprocessor
+    looks: bool = True
+
+    @cached_property
+    def writer(self) -> InstructionWriter:
+        """Writes the instructions, in the words of the source's vocabulary."""
+        return InstructionWriter(self.source.vocabulary)
+
+    def looking(self, seed: Sequence[int], size: tuple[int, int]) -> Lesson:
+        """A crowded picture and no question."""
+        scene = self.source.scene(np.random.default_rng(list(seed)), size=size, crowded=True)
+        return Lesson((self._picture(scene),), (), ())
+
+    def planning(
+        self, seed: Sequence[int], questions: int, size: tuple[int, int] | None = None
+    ) -> Lesson:
+        """A scene with 1 to `questions` instructions; the same for the same seed and size.
+
+        Raises:
+            NothingToAsk: of no scene that was tried.
+        """
+        rng = np.random.default_rng(list(seed))
+        for _ in range(_MOST_SCENES):  # a scene may hold nothing that can be asked about
+            scene = self.source.scene(rng, size=size)
+            texts = [
+                self._planning_turn(instruction, rng)
+                for instruction in self._instructions(scene, rng, questions)
+            ]
+            if texts:
+                return lesson(self.preprocessor, (self._picture(scene),), texts)
+        raise NothingToAsk(f"{_MOST_SCENES} scenes in a row held nothing to ask about")
+
+    def reviewing(self, seed: Sequence[int], questions: int = 1) -> Lesson:
+        """A candidate, and up to `questions` requests that it fits or does not.
+
+        Raises:
+            NothingToAsk: of no scene that was tried.
+        """
+        review = self.review(seed, questions)
+        tool, prepared = VERDICT_TOOL, self.preprocessor
+        texts = [
+            (
+                prepared.chat(review.messages(asked), tool),
+                format_call(Call(VERDICT, {"accept": asked.accept})),
+            )
+            for asked in review.asked
+        ]
+        return lesson(prepared, self._review_pictures(review), texts)
+
+    def review(self, seed: Sequence[int], questions: int = 1) -> Review:
+        """What `reviewing` is about.
+
+        Raises:
+            NothingToAsk: of no scene that was tried.
+        """
+        rng = np.random.default_rng(list(seed))
+        for _ in range(_MOST_SCENES):
+            review = review_of(self.source.scene(rng), self.writer, rng, questions)
+            if review is not None:
+                return review
+        raise NothingToAsk(f"{_MOST_SCENES} scenes in a row held no candidate to ask about")
+
+    @property
+    def concepts(self) -> int:
+        """How many concepts there are to tell apart."""
+        return len(self.source.vocabulary.concepts)
+
+    def _instructions(
+        self, scene: Scene, rng: np.random.Generator, count: int
+    ) -> list[Instruction]:
+        """Up to `count` instructions about `scene`, by the training weights.
+
+        The first mostly asks for everything: no other answer teaches as much about the picture.
+        """
+        families = rng.choice(len(WEIGHTS), 2 * count, p=list(WEIGHTS.values()))
+        drawn = [self.writer.generate(scene, rng, list(WEIGHTS)[i]) for i in families]
+        if rng.random() < _EVERYTHING:
+            drawn.insert(0, self.writer.everything(scene, rng))
+        return [instruction for instruction in drawn if instruction is not None][:count]
+
+    def _planning_turn(self, instruction: Instruction, rng: np.random.Generator) -> tuple[str, str]:
+        if instruction.plan.include and rng.random() < _REVIEWS:
+            instruction = with_second_look(instruction, rng)
+        answer = format_call(call_from_plan(instruction.plan))
+        attempts = []
+        if rng.random() < _RETRIES:
+            broken = _broken(answer, rng)
+            attempts = [(broken, error)] if (error := _error(broken)) else []
+        messages = plan_messages(instruction.text, attempts)
+        return self.preprocessor.chat(messages, PLAN_TOOL), answer
+
+    def _picture(self, scene: Scene, image: np.ndarray | None = None) -> Picture:
+        """The scene's picture, or another of the same layout, with targets if there are any."""
+        shown = scene.image if image is None else image
+        if not self.looks:
+            return plain_picture(self.preprocessor, shown)
+        present = scene_presence(scene, self.concepts)
+        return labelled_picture(self.preprocessor, shown, scene_labels(scene), present)
+
+    def _review_pictures(self, review: Review) -> tuple[Picture, Picture]:
+        overview, close_up = review.images()
+        first = self._picture(review.scene, overview)
+        if not self.looks:
+            return first, plain_picture(self.preprocessor, close_up)
+        mask, window = review.close_up()
+        labels = np.where(mask, scene_labels(review.scene), -1)[window]
+        alone = np.zeros(self.concepts, np.float32)
+        alone[review.concept] = 1.0
+        return first, labelled_picture(self.preprocessor, close_up, labels, alone)
+
+
+def with_second_look(instruction: Instruction, rng: np.random.Generator) -> Instruction:
+    """The instruction with the wish that each candidate be looked at, and its plan with `review`.
+
+    Args:
+        instruction: one that is not refused.
+        rng: source of all choices.
+    """
+    text = f"{instruction.text.rstrip('?!. ')}, {pick(rng, _SECOND_LOOKS)}"
+    return replace(instruction, text=text, plan=replace(instruction.plan, review=True))
+
+
+def lesson(
+    preprocessor: Preprocessor, pictures: Sequence[Picture], texts: Sequence[tuple[str, str]]
+) -> Lesson:
+    """The lesson of some chats about the same pictures, and the call that answers each.
+
+    Each chat is split behind its last image; what stands before is the same for all.
+    """
+    prefix: tuple[int, ...] = ()
+    turns = []
+    for chat, answer in texts:
+        prefix, question = preprocessor.split(chat, [picture.soft for picture in pictures])
+        turns.append((question, preprocessor.answer(answer)))
+    return Lesson(tuple(pictures), prefix, tuple(turns))
+
+
+def _broken(answer: str, rng: np.random.Generator) -> str:
+    """`answer` with one of the faults that a language model makes."""
+    faults: tuple[Callable[[str], str], ...] = (
+        lambda text: text[: int(rng.integers(1, len(text)))],
+        lambda text: text.replace("include", "object"),
+        lambda text: text.replace("call:plan", "call:segment"),
+        lambda text: re.sub(r"include:\[[^]]*\]", "include:[]", text),
+        lambda _: "",
+    )
+    return pick(rng, faults)(answer)
+
+
+def _error(answer: str) -> str | None:
+    """What is wrong with `answer`, or None."""
+    try:
+        plan_from_call(parse_call(answer))
+    except CallError as error:
+        return str(error)
+    return None

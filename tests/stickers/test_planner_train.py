@@ -1,0 +1,266 @@
+"""The trainer's command: sticker world, and fine-tuning of any Gemma 4 on pictures of one's own."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import Gemma4ForConditionalGeneration
+
+from services.planner.calls import parse_call, plan_from_call
+from services.planner.engines import Picture, Prompt
+from services.planner.engines.transformers import TransformersEngine
+from services.planner.metrics import RecordedMetrics
+from services.planner.prompt import PLAN_TOOL, plan_messages
+from services.planner.settings import Settings
+from services.stickers import runlog
+from services.stickers.coco import CocoScenes, Part
+from services.stickers.planner.checkpoints import export
+from services.stickers.planner.evaluate import SHIPPED
+from services.stickers.planner.lessons import Teacher
+from services.stickers.planner.losses import Student
+from services.stickers.planner.options import chosen_recipe, options
+from services.stickers.planner.packing import Layout, collate
+from services.stickers.planner.preprocessing import Preprocessor
+from services.stickers.planner.recipe import ADAPTING, FINE_TUNING, Recipe
+from services.stickers.planner.train import interrupted, main
+from services.stickers.scenes import random_scene
+from services.stickers.splits import TRAINING
+from tests.stickers.datasets import write_coco
+from tests.stickers.test_planner_examples import GOOD, _written
+from tests.stickers.tiny_planner import pupil
+
+# What the pictures' things are called by people who never heard of sticker world.
+RENAMED = {"dog": "hound", "cat": "tabby", "girl": "lass", "red car": "red auto"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A new tiny checkpoint."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    export(pupil(), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Forty annotated pictures, with names of their own for some things."""
+    shown = [c for c in _vocabulary() if c.name in (*RENAMED, "tree", "house")]
+    scenes = [
+        random_scene(np.random.default_rng(seed), concepts=shown, size=(160, 120))
+        for seed in range(40)
+    ]
+    annotations, images = write_coco(tmp_path_factory.mktemp("coco"), scenes)
+    content = json.loads(annotations.read_text())
+    for category in content["categories"]:
+        if category["name"] in RENAMED:
+            category["name"] = RENAMED[category["name"]]
+            category["plural"] = category["name"] + "s"
+    annotations.write_text(json.dumps(content))
+    return annotations, images
+
+
+def _vocabulary() -> Any:
+    from services.stickers.vocabulary import Vocabulary
+
+    return Vocabulary.load().concepts
+
+
+def _tuned(dataset: tuple[Path, Path], *words: str) -> list[str]:
+    return ["--coco", str(dataset[0]), "--images", str(dataset[1]), *words]
+
+
+@torch.no_grad()
+def _loss(checkpoint: str | Path, dataset: tuple[Path, Path]) -> float:
+    """The loss of answers about the held-out pictures."""
+    model = Gemma4ForConditionalGeneration.from_pretrained(checkpoint).eval()
+    source = CocoScenes.load(*dataset, Part.VALIDATION)
+    taught = Teacher(source, Preprocessor.load(str(checkpoint)), looks=False)
+    lessons = [taught.planning((TRAINING[-1], index), 8) for index in range(6)]
+    batch = collate(lessons, Layout.of(model.config))
+    return float(Student(model).losses(batch, answers=True)["answer"])
+
+
+def test_the_shipped_checkpoint_learns_other_names(
+    dataset: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LoRA on a dataset, to a checkpoint that the service loads and that answers with a plan."""
+    main(
+        [
+            *("--start", str(SHIPPED), "--run", str(tmp_path), "--lora", "4"),
+            *("--steps", "25", "--rate", "0.01", "--scenes", "2", "--questions", "5"),
+            *("--evaluate-every", "20", "--evaluate-scenes", "1"),
+            *_tuned(dataset),
+        ]
+    )
+    told = capsys.readouterr().out
+    assert "resumed" not in told
+    out = tmp_path / "export"
+    assert f"written to {out}" in told
+    # It has learnt what it did not know.
+    before, after = _loss(SHIPPED, dataset), _loss(out, dataset)
+    assert after < 0.6 * before, (before, after)
+    # Nothing but the adapted projections changed.
+    own, tuned = (
+        Gemma4ForConditionalGeneration.from_pretrained(folder).state_dict()
+        for folder in (SHIPPED, out)
+    )
+    assert own.keys() == tuned.keys()
+    changed = {name for name in own if not torch.equal(own[name], tuned[name])}
+    assert changed
+    assert all("language_model.layers" in name and "_proj" in name for name in changed)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert all("lora_" in name for name in state["student"])
+    # The service loads it, and it answers with a valid plan.
+    engine = TransformersEngine(Settings(model=str(out)), RecordedMetrics())
+    engine.load()
+    scene = CocoScenes.load(*dataset, Part.VALIDATION).at(0)
+    prompt = Prompt(plan_messages("the hounds"), [Picture(scene.image)], [PLAN_TOOL])
+    (answer,) = engine.generate([prompt], lambda: True)
+    assert plan_from_call(parse_call(answer)).include
+    # The run's folder tells what happened.
+    run = runlog.read(tmp_path)
+    assert run.recipe["LoRA rank"] == 4
+    assert [entry.step for entry in run.validations] == [20, 25]
+    assert [entry.step for entry in run.losses] == [20]
+    with Image.open(tmp_path / "curves.png") as curves:
+        assert curves.size[0] > 500
+    assert "| LoRA rank | 4 |" in (tmp_path / "figures.md").read_text()
+
+
+def test_own_examples_are_enough(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = str(_written(tmp_path, *GOOD))
+    words = ["--start", checkpoint, "--examples", examples, "--run", str(tmp_path / "run")]
+    main([*words, "--steps", "3", "--scenes", "2", "--lora", "2", "--no-merge"])
+    assert (tmp_path / "run" / "export" / "adapter_model.safetensors").exists()
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_scenes_and_examples_together_train_all_weights(
+    checkpoint: str, dataset: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file = _written(dataset[1], *GOOD)
+    words = ["--start", checkpoint, "--examples", str(file), "--run", str(tmp_path / "run")]
+    main([*words, *_tuned(dataset), "--steps", "2", "--scenes", "2", "--evaluate-scenes", "0"])
+    own, tuned = (
+        Gemma4ForConditionalGeneration.from_pretrained(folder).state_dict()
+        for folder in (checkpoint, tmp_path / "run" / "export")
+    )
+    changed = {name for name in own if not torch.equal(own[name], tuned[name])}
+    assert any("embed_tokens" in name for name in changed)
+    assert not any("vision" in name for name in changed)
+
+
+def test_a_stopped_run_goes_on_with_the_same_command(
+    checkpoint: str,
+    dataset: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["--start", checkpoint, "--lora", "2", "--scenes", "1", "--evaluate-scenes", "0"]
+    words += _tuned(dataset, "--steps", "4")
+    main([*words, "--run", str(tmp_path / "whole")])
+
+    asked = iter([False, True])
+    monkeypatch.setattr("services.stickers.planner.train.interrupted", lambda: asked.__next__)
+    main([*words, "--run", str(tmp_path / "broken")])
+    assert "stopped at step 2; the same command goes on from there" in capsys.readouterr().out
+    assert not (tmp_path / "broken" / "export").exists()
+    monkeypatch.undo()
+    main([*words, "--run", str(tmp_path / "broken"), "--rate", "2e-4"])
+    told = capsys.readouterr().out
+    assert "resumed at step 2" in told
+    assert " was " not in told  # the recipe is the same
+    whole, broken = (
+        (tmp_path / name / "export" / "model.safetensors").read_bytes()
+        for name in ("whole", "broken")
+    )
+    assert whole == broken
+
+
+def test_sticker_world_visibly_learns_from_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.stickers.tiny_planner import SHAPE
+
+    monkeypatch.setattr("services.stickers.planner.train._SHAPE", SHAPE)
+    main(
+        [
+            *("--run", str(tmp_path), "--steps", "60", "--scenes", "2", "--questions", "3"),
+            *("--vision-share", "0.3", "--evaluate-scenes", "1"),
+        ]
+    )
+    assert "weights are trained" in capsys.readouterr().out
+    losses = runlog.read(tmp_path).losses
+    assert [entry.step for entry in losses] == [20, 40, 60]
+    assert losses[-1].values["answer"] < 0.9 * losses[1].values["answer"]
+    assert (tmp_path / "export" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_a_second_one_the_process(number: signal.Signals) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stopped = interrupted()
+        assert not stopped()
+        os.kill(os.getpid(), number)
+        assert stopped()
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ([], Recipe()),
+        (["--minutes", "9"], Recipe(steps=None, minutes=9.0)),
+        (["--minutes", "9", "--steps", "5"], Recipe(steps=5, minutes=9.0)),
+        (["--scenes", "6", "--matrix-rate", "0.003"], Recipe(scenes=6, matrix_rate=0.003)),
+        (["--coco", "x"], FINE_TUNING),
+        (["--examples", "x", "--lora", "8"], ADAPTING),
+    ],
+)
+def test_the_recipe_follows_the_command(words: list[str], recipe: Recipe) -> None:
+    arguments = options().parse_args(words)
+    own = arguments.coco is not None or arguments.examples is not None
+    assert chosen_recipe(arguments, own) == recipe
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--coco", "x", "--images", "."], "--start, the checkpoint"),
+        (["--lora", "4"], "--start, the checkpoint"),
+        (["--start", "CHECKPOINT", "--coco", "x"], "--coco needs --images"),
+        (["--start", "CHECKPOINT", "--coco", "x", "--images", "."], "x: "),
+        (["--start", "CHECKPOINT", "--examples", "y"], "'y'"),
+        (["--start", "nowhere/at-all-", "--examples", "y"], "nowhere/at-all-"),
+        (["--device", "cuda:9"], "there is no cuda:9 here"),
+        (["--lora", "4", "--steps", "x"], "invalid int value"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    words: list[str],
+    message: str,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = [checkpoint if word == "CHECKPOINT" else word for word in words]
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--run", str(tmp_path / "run")])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

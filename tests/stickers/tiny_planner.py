@@ -1,0 +1,84 @@
+"""Small planners for tests: the tiny tokenizer with models of a few thousand weights."""
+
+from functools import cache
+
+import torch
+from transformers import Gemma4ForConditionalGeneration
+
+from services.stickers.planner.checkpoints import Pupil, new_preprocessor
+from services.stickers.planner.config import Shape, model_config, new_model
+from services.stickers.planner.lessons import Teacher
+from services.stickers.planner.losses import Student
+from services.stickers.planner.preprocessing import Preprocessor
+from services.stickers.planner.scenery import TrainingScenes
+from services.stickers.vocabulary import Vocabulary
+
+SHAPE = Shape(vision_width=32, vision_layers=1, text_width=32, text_layers=2, head_dim=16)
+# The switches of the real checkpoints that this project's own tiny one leaves off, by size.
+SWITCHES = {
+    "tiny": {},
+    # Per-layer embeddings; the last layers share keys and values and are twice as wide.
+    "E2B": {
+        "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+    },
+    "31B": {
+        "use_bidirectional_attention": "vision",
+        "attention_k_eq_v": True,
+        "num_global_key_value_heads": 1,
+        "global_head_dim": 32,
+    },
+    "26B-A4B": {
+        "use_bidirectional_attention": "vision",
+        "attention_k_eq_v": True,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+    },
+}
+
+
+@cache
+def preprocessor() -> Preprocessor:
+    """The tiny checkpoint's tokenizer and image processor; learnt once a test run."""
+    return new_preprocessor(Vocabulary.load())
+
+
+def teacher(looks: bool = True) -> Teacher:
+    """Lessons about sticker world."""
+    return Teacher(TrainingScenes(Vocabulary.load()), preprocessor(), looks)
+
+
+def student(seed: int = 3) -> Student:
+    """A new student with a head."""
+    return Student(new_model(SHAPE, preprocessor().tokenizer, seed=seed), 48)
+
+
+def pupil(seed: int = 1) -> Pupil:
+    """A new model with its parts."""
+    return Pupil(new_model(SHAPE, preprocessor().tokenizer, seed=seed), preprocessor())
+
+
+def real_model(size: str, window: int = 24) -> Gemma4ForConditionalGeneration:
+    """A random model with the switches of a real size, and a window that the rows overrun."""
+    config = model_config(SHAPE, preprocessor().tokenizer).to_dict()
+    text = config.pop("text_config")
+    for name in ("per_layer_config", "layer_types"):
+        text.pop(name, None)
+    text |= {
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "global_head_dim": 16,
+        "sliding_window": window,
+        "final_logit_softcapping": 3.0,
+        **SWITCHES[size],
+    }
+    vision = config.pop("vision_config")
+    vision |= {"use_clipped_linears": size == "E2B", "standardize": size != "E2B"}
+    torch.manual_seed(6)
+    made = type(model_config(SHAPE, preprocessor().tokenizer))
+    return Gemma4ForConditionalGeneration(made(text_config=text, vision_config=vision, **config))
