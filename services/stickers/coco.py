@@ -15,7 +15,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -69,12 +69,14 @@ class Picture:
     """One picture of the dataset, not yet read.
 
     Attributes:
+        key: its id.
         field: where the annotations name it ("images[3]").
         file: its path.
         size: width and height in pixels, as annotated.
         outlines: at least one.
     """
 
+    key: int | str
     field: str
     file: Path
     size: tuple[int, int]
@@ -108,7 +110,7 @@ class CocoScenes:
         """
         content = _content(annotations)
         concepts = _concepts(_records(content, "categories"))
-        frames: dict[object, tuple[str, Mapping[str, Any]]] = {}
+        frames: dict[int | str, tuple[str, Mapping[str, Any]]] = {}
         for field, record in _records(content, "images"):
             key = _key(record, "id", field)
             if key in frames:
@@ -116,15 +118,30 @@ class CocoScenes:
             frames[key] = field, record
         sizes = {key: _size(record, field) for key, (field, record) in frames.items()}
         outlines = _outlines(_records(content, "annotations"), sizes, concepts)
-        pictures = {
-            key: Picture(field, _file(images, record, field), sizes[key], tuple(outlines[key]))
+        pictures = tuple(
+            Picture(key, field, _file(images, record, field), sizes[key], tuple(outlines[key]))
             for key, (field, record) in frames.items()
             if key in outlines
-        }
-        chosen = [pictures[key] for key in _chosen(pictures, part)]
+        )
+        return cls(Vocabulary(tuple(concepts.values())), pictures).part(part)
+
+    def part(self, part: Part) -> Self:
+        """The same dataset, only a part of its pictures, in the same order.
+
+        Raises:
+            CocoError: none is left.
+        """
+        # By hash, so that a picture hardly ever changes sides when others are added.
+        drawn = sorted(self.pictures, key=lambda p: (zlib.crc32(str(p.key).encode()), str(p.key)))
+        held_out = {picture.key for picture in drawn[: max(1, len(drawn) // _HELD_OUT)]}
+        chosen = tuple(
+            picture
+            for picture in self.pictures
+            if part is Part.ALL or (picture.key in held_out) == (part is Part.VALIDATION)
+        )
         if not chosen:
             raise CocoError("images", f"no picture with annotations is left for {part}")
-        return cls(Vocabulary(tuple(concepts.values())), tuple(chosen))
+        return replace(self, pictures=chosen)
 
     def scene(
         self,
@@ -176,9 +193,9 @@ def _records(content: Mapping[str, Any], name: str) -> Iterator[tuple[str, Mappi
         yield field, record
 
 
-def _concepts(categories: Iterator[tuple[str, Mapping[str, Any]]]) -> dict[object, Concept]:
+def _concepts(categories: Iterator[tuple[str, Mapping[str, Any]]]) -> dict[int | str, Concept]:
     """Concepts by category id."""
-    concepts: dict[object, Concept] = {}
+    concepts: dict[int | str, Concept] = {}
     names: set[str] = set()
     for field, record in categories:
         name = _text(record, "name", field)
@@ -203,11 +220,11 @@ def _concepts(categories: Iterator[tuple[str, Mapping[str, Any]]]) -> dict[objec
 
 def _outlines(
     annotations: Iterator[tuple[str, Mapping[str, Any]]],
-    sizes: Mapping[object, tuple[int, int]],
-    concepts: Mapping[object, Concept],
-) -> dict[object, list[Outline]]:
+    sizes: Mapping[int | str, tuple[int, int]],
+    concepts: Mapping[int | str, Concept],
+) -> dict[int | str, list[Outline]]:
     """The annotations by image id, of the images that have any."""
-    outlines: dict[object, list[Outline]] = {}
+    outlines: dict[int | str, list[Outline]] = {}
     for field, record in annotations:
         image, category = _key(record, "image_id", field), _key(record, "category_id", field)
         if image not in sizes:
@@ -268,16 +285,6 @@ def _instance(outline: Outline) -> Instance:
     )
 
 
-def _chosen(keys: Mapping[object, Picture], part: Part) -> list[object]:
-    """The ids of a part, in the order of the file."""
-    # By hash, so that a picture hardly ever changes sides when others are added.
-    drawn = sorted(keys, key=lambda key: (zlib.crc32(str(key).encode()), str(key)))
-    held_out = set(drawn[: max(1, len(drawn) // _HELD_OUT)])
-    return [
-        key for key in keys if part is Part.ALL or (key in held_out) == (part is Part.VALIDATION)
-    ]
-
-
 def _file(images: Path, record: Mapping[str, Any], field: str) -> Path:
     name = record.get("file_name")
     if not isinstance(name, str) or not name:
@@ -297,7 +304,7 @@ def _size(record: Mapping[str, Any], field: str) -> tuple[int, int]:
     return width, height
 
 
-def _key(record: Mapping[str, Any], name: str, field: str) -> object:
+def _key(record: Mapping[str, Any], name: str, field: str) -> int | str:
     key = record.get(name)
     if not isinstance(key, int | str):
         raise CocoError(f"{field}.{name}", f"{key!r} is neither a number nor a text")

@@ -68,6 +68,11 @@ class RunLog:
             log.write(json.dumps(line) + "\n")
 
 
+def last_recipe(folder: Path) -> Mapping[str, object]:
+    """The settings of the latest start of the run in a folder; empty where there was none."""
+    return read(folder).recipe if (folder / _FILE).exists() else {}
+
+
 def read(folder: Path) -> Run:
     """The log of the run in a folder.
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.stickers.runlog import RunLog, read
+from services.stickers.runlog import RunLog, last_recipe, read
 
 
 def test_what_was_logged_is_read_back(tmp_path: Path):
@@ -29,7 +29,7 @@ def test_a_resumed_run_overrides_what_the_killed_one_had_logged(tmp_path: Path):
     log.recipe({"images": 4})
     log.losses(100, 1.5, {"mask": 1.0})
     run = read(tmp_path)
-    assert run.recipe == {"images": 4}
+    assert run.recipe == last_recipe(tmp_path) == {"images": 4}
     assert [entry.values["mask"] for entry in run.losses] == [3.0, 1.0]
 
 
@@ -51,3 +51,4 @@ def test_a_broken_line_elsewhere_is_named(tmp_path: Path):
 def test_no_log_at_all(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         read(tmp_path)
+    assert last_recipe(tmp_path) == {}

@@ -196,7 +196,7 @@ def test_an_interrupted_run_saves_ends_cleanly_and_is_resumed(
         [*program, *arguments, "100000"], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        started = next(line for line in process.stdout if line.startswith("training"))
+        started = next(line for line in process.stdout if "training" in line)
         process.send_signal(signal.SIGTERM)
         told = process.stdout.read()
         assert process.wait(60) == 0
@@ -213,4 +213,6 @@ def test_an_interrupted_run_saves_ends_cleanly_and_is_resumed(
         env=environment,
     )
     assert f"resumed at step {step}" in resumed.stdout
+    assert f"steps was 100000, is {step + 1}" in resumed.stdout
+    assert "learning_rate" not in resumed.stdout
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == step + 1

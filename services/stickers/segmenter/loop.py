@@ -1,4 +1,4 @@
-"""The training loop: batches through the model, losses, steps, averaging, checkpoints.
+"""The training loop: batches, losses, steps, averaging, checkpoints, the log.
 
 Three stages by share of the run: dense heads alone (the encoder learns the stickers and
 their names), then pairs of image and phrase, then every fourth step exemplar boxes. All
@@ -7,10 +7,8 @@ resumed run ends with the weights of an unbroken one.
 """
 
 import copy
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -19,23 +17,11 @@ from transformers import Sam3Model
 
 from services.stickers.curves import publish
 from services.stickers.runlog import RunLog
-from services.stickers.segmenter.data import Batch, BatchMaker, Pairs
-from services.stickers.segmenter.dense import (
-    DenseHeads,
-    DenseTargets,
-    FineHeads,
-    name_attention,
-)
-from services.stickers.segmenter.detection import Detections, detect
-from services.stickers.segmenter.losses import (
-    centre_loss,
-    dense_losses,
-    detection_losses,
-    fine_losses,
-    total,
-)
+from services.stickers.segmenter.data import Batch, BatchMaker
+from services.stickers.segmenter.losses import total
 from services.stickers.segmenter.optimizers import optimizers
 from services.stickers.segmenter.plan import Plan
+from services.stickers.segmenter.student import Student
 from services.stickers.splits import TRAINING
 
 _REPORT_EVERY = 50  # steps
@@ -66,27 +52,19 @@ class Trainer:
                 losses and steps stay in float32.
         """
         self.model = model
-        # What is frozen is shared: it never differs from its average.
+        # Copied before the student changes how some parts run. What is frozen is shared, since it
+        # never differs from its average.
         frozen = {id(p): p for p in model.parameters() if not p.requires_grad}
         self.average = copy.deepcopy(model, frozen).eval().requires_grad_(False)
         self.step = 0
+        self._student = Student(model, names, heads=plan.dense, half=half)
         self._batches = batches
-        self._names = tuple(part.to(model.device) for part in names)
         self._plan = plan
         self._out = out
         self._log = RunLog(out)
-        self._half = half
         self._elapsed = 0.0  # seconds
         self._paired_since: int | None = None
-        self._heads: DenseHeads | None = None
-        self._fine: FineHeads | None = None
-        if plan.dense:
-            width, concepts = model.config.vision_config.fpn_hidden_size, names[0].shape[1]
-            self._heads = DenseHeads(width, concepts).to(model.device)
-            self._fine = FineHeads(width, concepts).to(model.device)
-        _halve_the_finest(model)
-        trained = nn.ModuleList(part for part in (model, self._heads) if part is not None)
-        self._optimizers = optimizers(trained, self._fine, plan)
+        self._optimizers = optimizers(self._student, plan)
 
     @property
     def progress(self) -> float:
@@ -139,10 +117,10 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         parts: dict[str, float] = {}
         for batch in self._next_batches(dense_only):
-            losses = self._losses(batch.to(self.model.device))
+            losses = self._student.losses(batch.to(self.model.device), self.step)
+            dense_weight = 1.0 if dense_only else plan.dense_weight
             scaled = {
-                name: value
-                * (1 if dense_only or not name.startswith("dense") else plan.dense_weight)
+                name: value * (dense_weight if name.startswith("dense") else 1.0)
                 for name, value in losses.items()
             }
             loss = total(scaled, plan.weights) / plan.accumulate
@@ -164,13 +142,12 @@ class Trainer:
             "paired_since": self._paired_since,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "heads": self._heads.state_dict() if self._heads else {},
-            "fine": self._fine.state_dict() if self._fine else {},
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
         self._out.mkdir(parents=True, exist_ok=True)
         partial = self._out / "checkpoint.partial"
-        torch.save(state, partial)
+        heads = {name: head.state_dict() for name, head in self._student.throw_away.items()}
+        torch.save(state | heads, partial)
         partial.replace(self._out / "checkpoint.pt")
 
     def resume(self) -> bool:
@@ -183,9 +160,8 @@ class Trainer:
         self._paired_since = state["paired_since"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        for heads, name in ((self._heads, "heads"), (self._fine, "fine")):
-            if heads:
-                heads.load_state_dict(state[name])
+        for name, head in self._student.throw_away.items():
+            head.load_state_dict(state[name])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         return True
@@ -204,54 +180,6 @@ class Trainer:
             else:
                 yield self._batches.phrases(seeds)
 
-    def _losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        encoder = self.model.vision_encoder
-        if batch.pairs is None:
-            # The fusion level of the neck is all that the dense heads need.
-            with self._precision():
-                hidden = encoder.backbone(batch.pixels).last_hidden_state
-                grid = batch.dense.coverage.shape[1]
-                spatial = hidden.transpose(1, 2).reshape(len(hidden), -1, grid, grid)
-                fusion_level = encoder.neck.fpn_layers[-2](spatial)
-            return self._dense(fusion_level, batch.dense)
-        with self._precision():
-            vision = encoder(batch.pixels)
-            detections = detect(self.model, vision, batch.pairs, _worth_a_mask(batch))
-        detections = detections.float()
-        return {
-            **self._dense(vision.fpn_hidden_states[-2], batch.dense),
-            **self._finest(vision.fpn_hidden_states[0], batch.dense),
-            **self._centre(detections, batch.pairs),
-            **detection_losses(detections, batch.pairs),
-        }
-
-    def _dense(self, features: Tensor, truth: DenseTargets) -> Mapping[str, Tensor]:
-        if self._heads is None:
-            return {}
-        ids, mask = (form[self.step % len(form)] for form in self._names)
-        with self._precision():
-            names = self.model.get_text_features(
-                input_ids=ids, attention_mask=mask, return_dict=True
-            ).pooler_output
-            logits, boxes = self._heads(features)
-            attention = name_attention(self.model, features, names, mask)
-        return dense_losses(logits.float(), boxes.float(), attention.float(), truth)
-
-    def _finest(self, features: Tensor, truth: DenseTargets) -> Mapping[str, Tensor]:
-        if self._fine is None:
-            return {}
-        logits, codes = self._fine(features.float())
-        return fine_losses(logits, codes, truth)
-
-    def _centre(self, detections: Detections, pairs: Pairs) -> Mapping[str, Tensor]:
-        if self._heads is None:
-            return {}
-        codes = self._heads.centre(detections.pixels.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return centre_loss(codes, pairs, detections.shown)
-
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._half)
-
     def _set_learning_rate(self) -> None:
         rate = self._plan.rate(self.progress, self.step - (self._paired_since or 0))
         for optimizer in self._optimizers:
@@ -269,38 +197,18 @@ class Trainer:
         figures = dict(validate(self.average))
         self._log.validation(self.step, self._elapsed / 60, figures)
         publish(self._out)
-        print(json.dumps({"step": self.step, "validation": figures}), flush=True)
+        print(f"segmenter step {self.step}, unseen scenes: {_listed(figures)}", flush=True)
 
     def _report(self, recent: Mapping[str, float], rate: float) -> None:
         left = (1 - self.progress) / max(self.progress, 1e-6) * self._elapsed / 60
-        values = " ".join(f"{name} {value:.3f}" for name, value in recent.items())
         print(
-            f"step {self.step} ({self.progress:.1%}) {rate:.2f} steps/s, {left:.0f} min left: "
-            f"{values}",
+            f"segmenter step {self.step} ({self.progress:.1%}) {rate:.2f} steps/s, "
+            f"{left:.0f} min left: {_listed(recent)}",
             flush=True,
         )
         self._log.losses(self.step, self._elapsed / 60, recent)
         publish(self._out)
 
 
-def _worth_a_mask(batch: Batch) -> Tensor:
-    """Indices of the pairs of which something is wanted; masks of the others teach nothing."""
-    assert batch.pairs is not None
-    wanted = (batch.pairs.counts > 0).nonzero().flatten()
-    # An empty batch of masks would break the norms; one pair more does no harm.
-    return wanted if len(wanted) else wanted.new_zeros(1)
-
-
-def _halve_the_finest(model: Sam3Model) -> None:
-    """Run the finest grids' convolutions in bfloat16: half of their time, the same weights."""
-    device = model.device.type
-    for part in (model.vision_encoder.neck.fpn_layers[0], model.mask_decoder.pixel_decoder):
-        part.forward = _halved(part.forward, device)
-
-
-def _halved(forward: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
-    def run(*inputs: Tensor) -> Tensor:
-        with torch.autocast(device, torch.bfloat16):
-            return forward(*inputs).float()
-
-    return run
+def _listed(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in values.items())

@@ -31,11 +31,12 @@ def match(detections: Detections, pairs: Pairs) -> tuple[Tensor, Tensor]:
         that no target has.
     """
     counts = pairs.counts[detections.shown]
-    most = max(1, int(counts.max()))
+    each = counts.tolist()
+    most = max(1, *each)
     costs = _costs(detections, pairs, most).cpu().numpy()
-    matched = np.zeros((len(costs), len(counts), most), np.int64)
+    matched = np.zeros((len(costs), len(each), most), np.int64)
     for layer, row in np.ndindex(*matched.shape[:2]):
-        count = int(counts[row])
+        count = each[row]
         queries, targets = linear_sum_assignment(costs[layer, row, :, :count])
         free = np.setdiff1d(np.arange(costs.shape[2]), queries)
         matched[layer, row, targets] = queries

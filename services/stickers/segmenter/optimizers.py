@@ -10,29 +10,29 @@ import torch
 from torch import nn
 
 from services.stickers.segmenter.plan import Plan
+from services.stickers.segmenter.student import Student
 
 _BETAS = (0.9, 0.98)
 _FINE_RATE = 3.0  # factor on the learning rate
 
 
-def optimizers(
-    module: nn.Module, fine: nn.Module | None, plan: Plan
-) -> tuple[torch.optim.Optimizer, ...]:
+def optimizers(student: Student, plan: Plan) -> tuple[torch.optim.Optimizer, ...]:
     """The optimisers of a plan; together they hold every trainable parameter once.
 
     Args:
-        module: the model, alone or in a list with the dense heads.
-        fine: the fine heads, which start late and so must learn fast; None without any.
-        plan: which, and how fast.
+        student: whose parameters. The fine heads, which start late, learn faster than the rest.
+        plan: which optimisers, and how fast.
     """
+    heads = [] if student.heads is None else [student.heads]
+    module = nn.ModuleList([student.model, *heads])
     if plan.matrix_rate is None:
         own: tuple[torch.optim.Optimizer, ...] = (_adamw(module, plan),)
     else:
         own = _muon_and_adamw(module, plan, plan.learning_rate * plan.matrix_rate)
-    if fine is None:
+    if student.fine is None:
         return own
     peak = _FINE_RATE * plan.learning_rate
-    group = {"params": list(fine.parameters()), "peak": peak}
+    group = {"params": list(student.fine.parameters()), "peak": peak}
     return (*own, torch.optim.AdamW([group], betas=_BETAS))
 
 

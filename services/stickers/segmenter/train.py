@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase, Sam3Model
 from services.segmenter.operators import install_roi_align
 from services.stickers.coco import CocoError, CocoScenes, Part
 from services.stickers.phrases import PhraseBook
-from services.stickers.runlog import RunLog
+from services.stickers.runlog import RunLog, last_recipe
 from services.stickers.segmenter.checkpoint import (
     export,
     new_model,
@@ -94,10 +94,10 @@ def dataset(start: str, annotations: Path, images: Path) -> Task:
         CocoError: the dataset is broken.
         OSError, ValueError: so is the checkpoint.
     """
-    practice = CocoScenes.load(annotations, images, Part.TRAINING)
-    unseen = CocoScenes.load(annotations, images, Part.VALIDATION)
+    scenes = CocoScenes.load(annotations, images)
+    practice, unseen = scenes.part(Part.TRAINING), scenes.part(Part.VALIDATION)
     model, tokenizer = open_checkpoint(start)
-    sampler = PhraseSampler.of_dataset(practice.vocabulary)
+    sampler = PhraseSampler.of_dataset(scenes.vocabulary)
     return Task(model, tokenizer, sampler, practice, unseen)
 
 
@@ -142,9 +142,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Grids.of(model.config),
         most_targets=model.config.detr_decoder_config.num_queries,
     )
-    half = {"auto": device.type == "cuda", "float32": False, "bfloat16": True}[options.precision]
-    trainer = Trainer(model, batches, names, plan, options.out, half=half)
+    trainer = Trainer(model, batches, names, plan, options.out, half=_half(options, device))
     recipe = _recipe(options, model, plan)
+    for name, value in last_recipe(options.out).items():
+        if recipe.get(name) != value:
+            print(f"segmenter: {name} was {value}, is {recipe.get(name)}", flush=True)
     RunLog(options.out).recipe(recipe)
 
     def check(averaged: Sam3Model) -> Mapping[str, float]:
@@ -155,13 +157,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with _interruptible() as stopped:
         resumed = trainer.resume()
         print(
-            f"training {recipe['trained parameters']} parameters on {device}, "
+            f"segmenter: training {recipe['trained parameters']} parameters on {device}, "
             + (f"resumed at step {trainer.step}" if resumed else "from the start"),
             flush=True,
         )
         trainer.run(check, stopped)
     if trainer.progress < 1:
-        print(f"stopped at step {trainer.step}; the same command goes on from there", flush=True)
+        print(
+            f"segmenter: stopped at step {trainer.step}; the same command goes on from there",
+            flush=True,
+        )
 
 
 def _task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
@@ -195,6 +200,12 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _half(options: argparse.Namespace, device: torch.device) -> bool:
+    if options.precision == "auto":
+        return options.coco is not None and device.type == "cuda"
+    return bool(options.precision == "bfloat16")
+
+
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
     """Gives whether SIGINT or SIGTERM came; a second one ends the process at once."""
@@ -202,7 +213,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
     def handle(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
-        os.write(1, b"stopping after this step\n")  # print is not safe in a handler
+        os.write(1, b"segmenter: stopping after this step\n")  # print is not safe in a handler
         stop.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -271,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="of the forward pass; auto is bfloat16 on a GPU",
+        help="of the forward pass; auto is bfloat16 for fine-tuning on a GPU",
     )
     machine.add_argument(
         "--gradient-checkpointing",
