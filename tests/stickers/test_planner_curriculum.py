@@ -30,6 +30,8 @@ def test_every_step_has_its_lessons() -> None:
     assert [len(lesson.pictures) for lesson in reviewed] == [2, 2]
     again = curriculum.lessons(5, answers=True)
     assert [one.turns for one in again] == [one.turns for one in planned]
+    after = curriculum.lessons(6, answers=True)
+    assert [one.turns for one in after] != [one.turns for one in planned]
     other = Curriculum(replace(RECIPE, seed=TRAINING[7]), teacher()).lessons(5, answers=True)
     assert [one.turns for one in other] != [one.turns for one in planned]
     assert Recipe().seed in TRAINING

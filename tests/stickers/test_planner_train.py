@@ -20,7 +20,7 @@ from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.settings import Settings
 from services.stickers import runlog
 from services.stickers.coco import CocoScenes, Part
-from services.stickers.planner.checkpoints import export
+from services.stickers.planner.checkpoints import Pupil, export
 from services.stickers.planner.evaluate import SHIPPED
 from services.stickers.planner.lessons import Teacher
 from services.stickers.planner.losses import Student
@@ -33,7 +33,7 @@ from services.stickers.scenes import random_scene
 from services.stickers.splits import TRAINING
 from tests.stickers.datasets import write_coco
 from tests.stickers.test_planner_examples import GOOD, _written
-from tests.stickers.tiny_planner import pupil
+from tests.stickers.tiny_planner import SHAPE, preprocessor, pupil, real_model
 
 # What the pictures' things are called by people who never heard of sticker world.
 RENAMED = {"dog": "hound", "cat": "tabby", "girl": "lass", "red car": "red auto"}
@@ -133,6 +133,43 @@ def test_the_shipped_checkpoint_learns_other_names(
     assert "| LoRA rank | 4 |" in (tmp_path / "figures.md").read_text()
 
 
+@pytest.mark.parametrize("size", ["E2B", "26B-A4B", "31B"])
+def test_every_size_goes_all_the_way(size: str, dataset: tuple[Path, Path], tmp_path: Path) -> None:
+    """Random weights with the switches of a real size: loaded, adapted, merged, and served."""
+    export(Pupil(real_model(size, window=512), preprocessor()), tmp_path / "start")
+    words = ["--start", str(tmp_path / "start"), "--run", str(tmp_path / "run"), "--lora", "2"]
+    words += ["--steps", "2", "--scenes", "2", "--evaluate-scenes", "1", "--accumulate", "2"]
+    main([*words, "--gradient-checkpointing", "--train-vision", *_tuned(dataset)])
+    own, tuned = (
+        Gemma4ForConditionalGeneration.from_pretrained(tmp_path / folder).state_dict()
+        for folder in ("start", "run/export")
+    )
+    assert own.keys() == tuned.keys()
+    changed = {name for name in own if not torch.equal(own[name], tuned[name])}
+    assert {"vision_tower", "language_model"} == {name.split(".")[1] for name in changed}
+    settings = Settings(model=str(tmp_path / "run" / "export"), max_new_tokens=8)
+    engine = TransformersEngine(settings, RecordedMetrics())
+    engine.load()
+    prompt = Prompt(
+        plan_messages("the hounds"), [Picture(np.zeros((90, 120, 3), np.uint8))], [PLAN_TOOL]
+    )
+    assert engine.generate([prompt], lambda: True)[0]
+
+
+def test_frozen_weights_may_be_kept_in_half_as_many_bits(
+    checkpoint: str, dataset: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """What a GPU does, on a CPU: bfloat16 but for the adapters and the head."""
+    words = ["--start", checkpoint, "--run", str(tmp_path), "--precision", "bfloat16"]
+    words += ["--lora", "2", "--train-vision", "--vision-share", "0.4", "--dense-weight", "0.3"]
+    main([*words, "--steps", "3", "--scenes", "1", "--evaluate-scenes", "1", *_tuned(dataset)])
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert all(value.dtype is torch.float32 for value in state["student"].values())
+    assert {"head.weight", "head.bias"} < set(state["student"])
+    exported = Gemma4ForConditionalGeneration.from_pretrained(tmp_path / "export")
+    assert exported.dtype is torch.bfloat16
+
+
 def test_own_examples_are_enough(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,8 +226,6 @@ def test_a_stopped_run_goes_on_with_the_same_command(
 def test_sticker_world_visibly_learns_from_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.stickers.tiny_planner import SHAPE
-
     monkeypatch.setattr("services.stickers.planner.train._SHAPE", SHAPE)
     main(
         [

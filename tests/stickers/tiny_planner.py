@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from transformers import Gemma4ForConditionalGeneration
+from transformers import Gemma4Config, Gemma4ForConditionalGeneration
 
 from services.stickers.planner.checkpoints import Pupil, new_preprocessor
 from services.stickers.planner.config import Shape, model_config, new_model
@@ -37,6 +37,15 @@ SWITCHES = {
         "top_k_experts": 2,
         "moe_intermediate_size": 16,
     },
+}
+
+# A tower for sound comes with the small ones.
+_EARS = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "subsampling_conv_channels": [8, 8],
+    "output_proj_dims": 32,
 }
 
 
@@ -79,6 +88,8 @@ def real_model(size: str, window: int = 24) -> Gemma4ForConditionalGeneration:
     }
     vision = config.pop("vision_config")
     vision |= {"use_clipped_linears": size == "E2B", "standardize": size != "E2B"}
+    config["audio_config"] = _EARS if size == "E2B" else None
     torch.manual_seed(6)
-    made = type(model_config(SHAPE, preprocessor().tokenizer))
-    return Gemma4ForConditionalGeneration(made(text_config=text, vision_config=vision, **config))
+    return Gemma4ForConditionalGeneration(
+        Gemma4Config(text_config=text, vision_config=vision, **config)
+    )

@@ -85,9 +85,9 @@ def load_pupil(
     Raises:
         OSError: there is no such checkpoint, or a part of it is missing.
     """
-    # The packed rows' masks are booleans, which transformers' own attention would add up.
+    # The packed rows' masks are booleans, which only torch's own attention takes as such.
     model = Gemma4ForConditionalGeneration.from_pretrained(
-        checkpoint, dtype=dtype, attn_implementation="sdpa"
+        checkpoint, dtype=dtype, attn_implementation={"text_config": "sdpa"}
     )
     preprocessor = Preprocessor.load(checkpoint, soft_tokens)
     torch.manual_seed(seed)

@@ -162,13 +162,13 @@ def _task(arguments: argparse.Namespace, device: torch.device) -> Task:
         if arguments.start is None:
             raise ValueError("fine-tuning needs --start, the checkpoint to begin from")
         # Weights that stay as they are may be kept in half as many bits.
-        frozen = bool(arguments.lora) and device.type == "cuda"
+        halved = arguments.lora and _half(arguments, device)
         pupil = load_pupil(
             arguments.start,
             soft_tokens=arguments.soft_tokens,
             rank=arguments.lora,
             vision=arguments.train_vision,
-            dtype=torch.bfloat16 if frozen else torch.float32,
+            dtype=torch.bfloat16 if halved else torch.float32,
             seed=recipe.seed,
         )
     elif arguments.start is None:
@@ -201,11 +201,14 @@ def _task(arguments: argparse.Namespace, device: torch.device) -> Task:
 def _trainer(task: Task, arguments: argparse.Namespace, device: torch.device) -> Trainer:
     recipe, teacher = task.curriculum.recipe, task.curriculum.teacher
     concepts = teacher.concepts if recipe.looks and teacher is not None else 0
-    half = arguments.precision == "bfloat16" or (
-        arguments.precision == "auto" and device.type == "cuda"
-    )
     student = Student(task.pupil.model, concepts)
-    return Trainer(student, task.curriculum, arguments.run, device, half)
+    return Trainer(student, task.curriculum, arguments.run, device, _half(arguments, device))
+
+
+def _half(arguments: argparse.Namespace, device: torch.device) -> bool:
+    """Whether the layers run in bfloat16."""
+    wish: str = arguments.precision
+    return wish == "bfloat16" or (wish == "auto" and device.type == "cuda")
 
 
 def _introduce(task: Task, trainer: Trainer, arguments: argparse.Namespace) -> None:
