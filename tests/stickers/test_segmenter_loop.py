@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from services.segmenter.operators import install_roi_align
 from services.stickers.runlog import read
 from services.stickers.segmenter.data import Batch, BatchMaker
 from services.stickers.segmenter.loop import Trainer
+from services.stickers.segmenter.losses import LossWeights
 from services.stickers.segmenter.plan import Plan, fine_tuning
 from tests.stickers.segmenter_parts import batch_maker, tiny_model, tiny_trainer
 
@@ -82,7 +83,9 @@ def test_steps_on_one_scene_lower_the_loss(half: bool, tmp_path: Path):
 
 
 def test_a_step_of_three_batches_takes_their_mean(tmp_path: Path):
-    once = replace(TUNING, accumulate=1, exemplar_from=1.0)
+    # So little weight that no gradient is clipped, which would hide its size.
+    little = LossWeights(*(1e-4 * factor for factor in astuple(LossWeights())))
+    once = replace(TUNING, accumulate=1, exemplar_from=1.0, weights=little)
     trainers = [
         tiny_trainer(tmp_path / str(plan.accumulate), plan, batch_maker(OneBatch))
         for plan in (once, replace(once, accumulate=3))
@@ -90,9 +93,12 @@ def test_a_step_of_three_batches_takes_their_mean(tmp_path: Path):
     one, three = (trainer.train_step() for trainer in trainers)
     for name, value in one.items():
         assert three[name] == pytest.approx(value, rel=1e-5)
-    for weight, other in zip(*(t.model.parameters() for t in trainers), strict=True):
-        if weight.grad is not None:
-            torch.testing.assert_close(weight.grad, other.grad, atol=1e-3, rtol=1e-2)
+    first, second = (
+        torch.cat([p.grad.flatten() for p in t.model.parameters() if p.grad is not None])
+        for t in trainers
+    )
+    assert first.norm() < 1
+    assert (first - second).norm() < 0.01 * first.norm()
 
 
 def test_frozen_parts_stay_and_are_not_copied(tmp_path: Path):
