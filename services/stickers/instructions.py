@@ -8,8 +8,8 @@ The plans are canonical, so that a small model can learn them:
 
 - the picture is read only where the text cannot say what is meant: categories, subjects, "all but
   X", what spoils, what is dearest; there the present concepts are listed in vocabulary order;
-- "all but X" lists what else is there, instead of listing everything and excluding X: one list is
-  shorter than two, and the segmenter is asked fewer queries;
+- "all but X" lists all that is there, X too, and excludes X: nothing hangs on leaving a name out of a
+  list, which small models find hard, and X is copied from where the request names it;
 - a hint ("something to read") lists every concept it fits, present or not: that needs no look at
   the picture, and the segmenter finds out what is there;
 - named things go in as phrases even when absent, for the same reason;
@@ -292,7 +292,10 @@ class InstructionWriter:
         phrase = f"{words} {pick(rng, BUT)} {without}"
         if excepted and kind == "all but" and rng.random() < 0.15:
             phrase = f"{pick(rng, ALL_THAT)} not {article(excepted)} {excepted}"
-        return _Draft(request(phrase, rng), _plan(_names(rest)), view.instances_of(rest))
+        plan = _plan(_names(whole))
+        if gone:
+            plan = Plan(plan.include, tuple(map(ConceptQuery, _names(gone))))
+        return _Draft(request(phrase, rng), plan, view.instances_of(rest))
 
     def _kind_but(self, view: "_View", rng: np.random.Generator) -> "_Draft | None":
         """The apples but not the green ones: the head noun, less one of its concepts."""

@@ -163,7 +163,7 @@ def test_references_say_what_they_select(words: str, selection: Selection) -> No
     assert all(i.plan.select == selection for i in found)
 
 
-def test_all_but_lists_the_others() -> None:
+def test_all_but_lists_everything_and_excludes_the_named() -> None:
     scene = _scene(("dog", 0.2, 0.2, 0.25), ("cat", 0.8, 0.2, 0.25), ("key", 0.5, 0.8, 0.25))
     asked = {i.text.lower(): i.plan for i in _asked(scene, Family.SET, 400)}
     without = [
@@ -172,7 +172,8 @@ def test_all_but_lists_the_others() -> None:
         if "everything" in text and "dog" in text and "cat" not in text and "key" not in text
     ]
     assert without
-    assert all(plan == Plan((ConceptQuery("cat"), ConceptQuery("key"))) for plan in without)
+    everything = tuple(map(ConceptQuery, ("dog", "cat", "key")))
+    assert all(plan == Plan(everything, (ConceptQuery("dog"),)) for plan in without)
 
 
 def test_hints_prices_and_what_spoils() -> None:

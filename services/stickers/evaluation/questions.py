@@ -201,7 +201,7 @@ class Setter:
     def _excusable(self, scene: Scene, instruction: Instruction) -> tuple[int, ...]:
         """The "don't care" instances that a right answer may hold."""
         book, plan = self.writer.phrases, instruction.plan
-        if instruction.family is Family.SET and not plan.exclude:
+        if instruction.family is Family.SET:
             # "Everything except the dogs" means hidden things too, which the plan does not list.
             kinds = {concept.index for concept in self.vocabulary.concepts}
         else:
