@@ -93,7 +93,7 @@ def test_the_shipped_checkpoint_learns_other_names(
     main(
         [
             *("--start", str(SHIPPED), "--run", str(tmp_path), "--lora", "4"),
-            *("--steps", "25", "--rate", "0.01", "--scenes", "2", "--questions", "5"),
+            *("--steps", "25", "--rate", "0.004", "--scenes", "2", "--questions", "5"),
             *("--evaluate-every", "20", "--evaluate-scenes", "1"),
             *_tuned(dataset),
         ]
