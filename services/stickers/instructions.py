@@ -8,8 +8,8 @@ The plans are canonical, so that a small model can learn them:
 
 - the picture is read only where the text cannot say what is meant: categories, subjects, "all but
   X", what spoils, what is dearest; there the present concepts are listed in vocabulary order;
-- "all but X" lists all that is there, X too, and excludes X: nothing hangs on leaving a name out of a
-  list, which small models find hard, and X is copied from where the request names it;
+- "all but X" lists all that is there, X too, and excludes X: nothing hangs on leaving a name out of
+  a list, which small models find hard, and X is copied from where the request names it;
 - a hint ("something to read") lists every concept it fits, present or not: that needs no look at
   the picture, and the segmenter finds out what is there;
 - named things go in as phrases even when absent, for the same reason;
