@@ -149,6 +149,14 @@ def test_a_run_logs_validates_and_leaves_a_checkpoint_and_curves(tmp_path: Path)
         assert (tmp_path / name).exists(), name
 
 
+def test_a_run_that_ends_on_a_validation_does_not_validate_twice(tmp_path: Path):
+    plan = replace(TUNING, steps=2, accumulate=1, validate_every=2)
+    steps: list[int] = []
+    trainer = tiny_trainer(tmp_path, plan)
+    trainer.run(lambda _: steps.append(trainer.step) or {})
+    assert steps == [2]
+
+
 def test_a_stopped_run_saves_does_not_validate_and_goes_on(tmp_path: Path):
     seen: list[int] = []
     first = tiny_trainer(tmp_path, SHORT)

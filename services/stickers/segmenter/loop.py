@@ -85,7 +85,7 @@ class Trainer:
         """
         self.model.train()
         recent: dict[str, float] = {}
-        started, done = time.monotonic(), 0
+        started, done, validated = time.monotonic(), 0, -1
         while self.progress < 1 and not stopped():
             before = time.monotonic()
             parts = self.train_step()
@@ -101,8 +101,9 @@ class Trainer:
                 before = time.monotonic()
                 self._validate(validate)
                 self._elapsed += time.monotonic() - before
+                validated = self.step
         self.save()
-        if self.progress >= 1:
+        if self.progress >= 1 and validated != self.step:
             self._validate(validate)
 
     def train_step(self) -> dict[str, float]:
