@@ -12,11 +12,7 @@ faults.
 
 import argparse
 import math
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +21,7 @@ from transformers import PreTrainedTokenizerBase, Sam3Model
 
 from services.segmenter.operators import install_roi_align
 from services.stickers.coco import CocoError, CocoScenes, Part
+from services.stickers.interrupts import interruptible
 from services.stickers.phrases import PhraseBook
 from services.stickers.runlog import RunLog, last_recipe
 from services.stickers.segmenter.checkpoint import (
@@ -154,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds = VALIDATION[: options.validation_scenes]
         return validate(averaged, task.tokenizer, task.sampler, task.unseen, seeds).as_dict()
 
-    with _interruptible() as stopped:
+    with interruptible() as stopped:
         resumed = trainer.resume()
         print(
             f"segmenter: training {recipe['trained parameters']} parameters on {device}, "
@@ -204,24 +201,6 @@ def _half(options: argparse.Namespace, device: torch.device) -> bool:
     if options.precision == "auto":
         return options.coco is not None and device.type == "cuda"
     return bool(options.precision == "bfloat16")
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Gives whether SIGINT or SIGTERM came; a second one ends the process at once."""
-    stop = threading.Event()
-
-    def handle(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        os.write(1, b"segmenter: stopping after this step\n")  # print is not safe in a handler
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # Options that change a field of the plan: name of the field, type, what it is.
