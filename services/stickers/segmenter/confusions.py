@@ -1,4 +1,4 @@
-"""What is easily mixed up in sticker world, and words that mean nothing in it."""
+"""What is hard in sticker world: what is easily mixed up, what is intricate, what means nothing."""
 
 LOOK_ALIKES = (
     ("girl", "boy", "police officer", "cook"),
@@ -18,6 +18,19 @@ LOOK_ALIKES = (
     ("guitar", "flashlight", "key", "airplane"),
     ("umbrella", "hat", "grapes"),
     ("chair", "house", "truck"),
+)
+
+# Thin or full of holes: of these, masks miss most.
+INTRICATE = (
+    "airplane",
+    "bee",
+    "bicycle",
+    "chair",
+    "cow",
+    "guitar",
+    "horse",
+    "scissors",
+    "umbrella",
 )
 
 # Words of no concept, and the categories, which are not phrases of this world.

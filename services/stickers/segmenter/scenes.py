@@ -11,11 +11,13 @@ import numpy as np
 
 from services.stickers.backgrounds import WIDE, draw_background
 from services.stickers.scenes import Scene, compose, random_placements, random_size
+from services.stickers.segmenter.confusions import INTRICATE
 from services.stickers.segmenter.sampling import PhraseSampler
 from services.stickers.vocabulary import Concept, Vocabulary
 from services.stickers.weather import weathered
 
 _SIDES = (240, 480)
+_ANY, _INTRICATE = 0.6, 0.15  # shares of scenes; the rest show what looks alike
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,13 @@ class PracticeScenes:
         return weathered(compose(placements, draw_background(rng, frame, WIDE)), rng)
 
     def _pool(self, rng: np.random.Generator) -> Sequence[Concept]:
-        """Concepts for a scene: the whole vocabulary, or a few that look alike."""
+        """Concepts for a scene: the whole vocabulary, a few that look alike, or intricate ones."""
         concepts = self.vocabulary.concepts
-        if rng.random() < 0.75:
+        draw = rng.random()
+        if draw < _ANY:
             return concepts
+        if draw < _ANY + _INTRICATE:
+            return [self.vocabulary.by_name[name] for name in INTRICATE]
         first = concepts[rng.integers(len(concepts))]
         others = [concepts[i] for i in rng.choice(len(concepts), 2, replace=False)]
         chosen = {c.index: c for c in (first, *self.sampler.look_alikes[first.index], *others)}
