@@ -37,7 +37,7 @@ class SceneSource(Protocol):
             rng: source of all choices.
             size: width and height in pixels. A wish: a source of photographs has its own sizes,
                 so callers read ``Scene.size``.
-            crowded: as much in one picture as the source can show, for stages that only look.
+            crowded: as much in one picture as the source can show, which is hardest to read.
                 A wish as well.
         """
 

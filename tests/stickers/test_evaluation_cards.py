@@ -25,7 +25,7 @@ def test_a_card_without_both_marks_is_left_alone(card: str):
         inserted(card, "new")
 
 
-def test_both_cards_get_their_figures_and_pictures(tmp_path: Path):
+def test_cards_and_readme_get_their_figures_and_pictures(tmp_path: Path):
     worlds = {}
     for world in World:
         report = Report(world, "held-out", 7, 3, False, (), 1.0, count([], [], []))
@@ -40,9 +40,13 @@ def test_both_cards_get_their_figures_and_pictures(tmp_path: Path):
     for name in (SEGMENTER, PLANNER):
         (shipped / name).mkdir(parents=True)
         (shipped / name / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Figures\n{BEGIN}\n{END}\n")
     app = cards.typer.Typer()
     app.command()(cards.main)
-    result = CliRunner().invoke(app, [str(measured), "--cards", str(shipped)])
+    result = CliRunner().invoke(
+        app, [str(measured), "--cards", str(shipped), "--readme", str(readme)]
+    )
     assert result.exit_code == 0, result.output
     card = (shipped / SEGMENTER / "README.md").read_text()
     assert "| phrases: F1@0.5 | 0.912 | 0.834 |" in card
@@ -52,3 +56,5 @@ def test_both_cards_get_their_figures_and_pictures(tmp_path: Path):
         "| all | 0.000 | 0.000 | 0 | 0.000 | 0.000 | 0 |"
         in (shipped / PLANNER / "README.md").read_text()
     )
+    assert "| own renderer | 0.912 | 0.000 |" in readme.read_text()
+    assert "| second: plan alone |" in readme.read_text()

@@ -1,7 +1,7 @@
-"""`python -m services.stickers.evaluation.cards`: puts measured figures into the model cards.
+"""`python -m services.stickers.evaluation.cards`: puts measured figures where people read them.
 
-`make eval` -> out/eval -> the cards' lines between two marks, and the pictures beside the weights.
-What people wrote around the marks stays as it is.
+`make eval` -> out/eval -> lines between two marks in the model cards and in the project's README,
+and the pictures beside the weights. What people wrote around the marks stays as it is.
 """
 
 import json
@@ -22,6 +22,18 @@ _PICTURES = {
     PLANNER: (),
 }
 
+_SUMMED = (
+    "phrases",
+    "F1@0.5",
+    "F1@0.75",
+    "mean IoU",
+    "presence right",
+    "false instances an absent phrase",
+    "exemplar boxes: F1@0.5",
+    "with a negative one",
+)
+_EXACT = "instructions exactly right"
+
 Worlds = Mapping[str, Mapping[str, Any]]
 
 
@@ -30,32 +42,63 @@ def main(
     cards: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoints. Default: the shipped ones.")
     ] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="The summary's page. Default: the project's README.md.")
+    ] = None,
 ) -> None:
-    """Put the figures of an evaluation into both model cards, and its pictures beside them."""
+    """Put the figures of an evaluation into the model cards and the README, with its pictures."""
     root = cards or Path(__file__).parents[1] / "checkpoints"
     worlds: Worlds = json.loads((folder / "figures.json").read_text(encoding="utf-8"))["worlds"]
     for name, text in ((SEGMENTER, segmenter_figures(worlds)), (PLANNER, planner_figures(worlds))):
-        card = root / name / "README.md"
-        card.write_text(inserted(card.read_text(encoding="utf-8"), text), encoding="utf-8")
+        _insert(root / name / "README.md", text)
         for picture in _PICTURES[name]:
             for world in worlds:
                 drawn = folder / (f"{picture}-{world}.png" if len(worlds) > 1 else f"{picture}.png")
                 if drawn.exists():
                     shutil.copyfile(drawn, root / name / f"{picture}-{world}.png")
-        print(card)
+    _insert(readme or Path(__file__).parents[3] / "README.md", summary(worlds))
 
 
-def inserted(card: str, figures: str) -> str:
-    """`card` with `figures` between its two marks.
+def _insert(page: Path, figures: str) -> None:
+    page.write_text(inserted(page.read_text(encoding="utf-8"), figures), encoding="utf-8")
+    print(page)
+
+
+def inserted(page: str, figures: str) -> str:
+    """`page` with `figures` between its two marks.
 
     Raises:
-        ValueError: the card lacks a mark.
+        ValueError: the page lacks a mark.
     """
-    head, begin, rest = card.partition(BEGIN)
+    head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the card lacks the line {END if begin else BEGIN!r}")
+        raise ValueError(f"the page lacks the line {END if begin else BEGIN!r}")
     return f"{head}{BEGIN}\n{figures.strip()}\n{END}{tail}"
+
+
+def summary(worlds: Worlds) -> str:
+    """Markdown: what a reader of the project asks first, a row or two a world."""
+    figures = {name: world["figures"] for name, world in worlds.items()}
+    phrases = [
+        [
+            _TITLES[name],
+            *(_share(f["phrases"]["all"][key]) for key in ("f1", "f1_strict", "mean_iou")),
+            *(_share(f["phrases"][key]) for key in ("presence", "false_per_absent")),
+            *(_share(f[key]["f1"]) for key in ("exemplars", "exemplars_negative")),
+        ]
+        for name, f in figures.items()
+    ]
+    families = list(next(iter(figures.values()))["families"])
+    exact = []
+    for name, f in figures.items():
+        for title, key in (("plan and masks", "exact"), ("plan alone", "plan_right")):
+            asked = (f["families"].get(family) for family in families)
+            cells = ["" if one is None else _share(one[key]) for one in asked]
+            exact.append([f"{name}: {title}", *cells, f"**{_share(f['instructions'][key])}**"])
+    return "\n\n".join(
+        (_measured(worlds), _table(_SUMMED, phrases), _table([_EXACT, *families, "all"], exact))
+    )
 
 
 def segmenter_figures(worlds: Worlds) -> str:

@@ -15,12 +15,15 @@ from services.stickers.backgrounds import WIDE, draw_background
 from services.stickers.scenes import Scene, compose, random_placements, random_size
 from services.stickers.vocabulary import Concept, Vocabulary
 from services.stickers.weather import weathered
+from services.stickers.wording import pick, weighted
 
 _SIDES = (256, 600)  # pixels; the model sees about 380, larger scenes only cost rendering
 # Share of the scenes that show hardly anything but people and animals.
 _SUBJECT_SHARE = 0.4
 # Share of those that show hardly anything but people; it lies within the above.
 _PEOPLE_SHARE = 0.12
+# Share of the scenes that show one category: things that look most like one another.
+_CATEGORY_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,11 @@ class TrainingScenes:
         return weathered(compose(placements, draw_background(rng, frame, WIDE)), rng)
 
     def _pool(self, rng: np.random.Generator) -> Sequence[Concept]:
-        """The concepts that a scene draws from: all, or mostly subjects, or mostly people."""
+        """What a scene draws from: all concepts, one category, mostly subjects or mostly people."""
         concepts = self.vocabulary.concepts
         draw = rng.random()
+        if draw > 1 - _CATEGORY_SHARE:
+            return pick(rng, list(self.vocabulary.by_category.values()))
         if draw > _SUBJECT_SHARE:
             return concepts
         # Faces are told apart by little, and "the main subjects" hangs on them.
@@ -75,4 +80,4 @@ def training_size(rng: np.random.Generator) -> tuple[int, int]:
 
 def _longest_side(rng: np.random.Generator) -> float:
     """How large a scene's stickers get: small ones are what a planner overlooks."""
-    return 0.28 if rng.random() < 0.4 else 0.5
+    return weighted(rng, {0.2: 0.2, 0.3: 0.35, 0.5: 0.45})
