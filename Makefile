@@ -80,7 +80,7 @@ protos-check: $(READY) ## Fail if the generated code is not what the protos give
 	$(call generate,$(DIR))
 
 .PHONY: train-tiny
-train-tiny: $(READY) ## Train both tiny checkpoints from nothing, at once, a core each (2 hours; resumes)
+train-tiny: $(READY) ## Train both tiny checkpoints from nothing, at once, a core each (3 hours; resumes)
 	$(MAKE) --no-print-directory --jobs=2 .train-segmenter .train-planner
 
 .PHONY: .train-segmenter .train-planner

@@ -17,7 +17,7 @@ class Plan:
     """One run, in two stages: dense heads alone, then pairs of image and phrase.
 
     Attributes:
-        steps: at most this many; the default takes about 100 minutes of one core.
+        steps: at most this many; the default takes about 2.5 hours of one core.
         minutes: at most this much wall clock; the schedule follows whichever share is larger. With
             it, how many steps a run has and where each lies on the schedule depends on the machine.
         dense_images, images: images a step in the dense stage and after it.
