@@ -93,7 +93,8 @@ def pairs(images: Sequence[Embedding], texts: dict[str, Embedding]) -> list[Pair
 
 def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any]) -> None:
     for raw, plain in zip(got, expected, strict=True):
-        close = {"atol": 2e-5, "rtol": 2e-5}
+        # Another order of sums shows in random weights of this width; a mix-up is ten times this.
+        close = {"atol": 1e-4, "rtol": 1e-4}
         torch.testing.assert_close(raw.logits, plain.pred_logits[0], **close)
         torch.testing.assert_close(raw.presence, plain.presence_logits[0, 0], **close)
         torch.testing.assert_close(raw.boxes, plain.pred_boxes[0], **close)
