@@ -67,6 +67,18 @@ def test_stopped_and_resumed_after_every_step_it_ends_with_the_same_weights(
     assert_same(weights(broken), weights(unbroken))
 
 
+def test_a_run_started_again_with_another_rate_has_that_rate(tmp_path: Path):
+    first = tiny_trainer(tmp_path, TUNING)
+    first.train_step()
+    first.save()
+    last = [weight.clone() for weight in first.model.parameters()]
+
+    still = tiny_trainer(tmp_path, replace(TUNING, learning_rate=0.0))
+    assert still.resume()
+    still.train_step()
+    assert all(map(torch.equal, still.model.parameters(), last))
+
+
 class OneBatch(BatchMaker):
     """Shows one scene over and over."""
 

@@ -23,6 +23,7 @@ from services.stickers.planner.losses import Student, total
 from services.stickers.planner.optimisers import optimisers, set_rates
 from services.stickers.planner.packing import Layout, collate
 from services.stickers.planner.recipe import Recipe
+from services.stickers.resuming import go_on
 
 
 class Trainer:
@@ -140,8 +141,7 @@ class Trainer:
         for key, value in state["average"].items():
             self._average[key].copy_(value)
         self._averaged = state["averaged"]
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        go_on(self._optimizers, state["optimizers"])
         self.step, self.spent = state["step"], state["spent"]
         self.resumed_recipe = state["recipe"]
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Sam3Model
 
 from services.stickers.curves import publish
+from services.stickers.resuming import go_on
 from services.stickers.runlog import RunLog
 from services.stickers.segmenter.data import Batch, BatchMaker
 from services.stickers.segmenter.losses import total
@@ -163,8 +164,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         for name, head in self._student.throw_away.items():
             head.load_state_dict(state[name])
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        go_on(self._optimizers, state["optimizers"])
         return True
 
     def _next_batches(self, dense_only: bool) -> Iterator[Batch]:
