@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from services.stickers.planner.options import chosen_recipe, options
 from services.stickers.planner.packing import Layout, collate
 from services.stickers.planner.preprocessing import Preprocessor
 from services.stickers.planner.recipe import ADAPTING, FINE_TUNING, Recipe
-from services.stickers.planner.train import interrupted, main
+from services.stickers.planner.train import main
 from services.stickers.scenes import random_scene
 from services.stickers.splits import TRAINING
 from tests.stickers.datasets import write_coco
@@ -206,8 +209,8 @@ def test_a_stopped_run_goes_on_with_the_same_command(
     words += _tuned(dataset, "--steps", "4")
     main([*words, "--run", str(tmp_path / "whole")])
 
-    asked = iter([False, True])
-    monkeypatch.setattr("services.stickers.planner.train.interrupted", lambda: asked.__next__)
+    asked = nullcontext(iter([False, True]).__next__)
+    monkeypatch.setattr("services.stickers.planner.train.interruptible", lambda: asked)
     main([*words, "--run", str(tmp_path / "broken")])
     assert "stopped at step 2; the same command goes on from there" in capsys.readouterr().out
     assert not (tmp_path / "broken" / "export").exists()
@@ -240,18 +243,26 @@ def test_sticker_world_visibly_learns_from_nothing(
     assert (tmp_path / "export" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_run_and_a_second_one_the_process(number: signal.Signals) -> None:
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        stopped = interrupted()
-        assert not stopped()
-        os.kill(os.getpid(), number)
-        assert stopped()
-        assert signal.getsignal(number) is signal.SIG_DFL
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+def test_a_run_that_make_ends_saves_and_ends_cleanly(
+    checkpoint: str, dataset: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = ["--start", checkpoint, "--lora", "2", *_tuned(dataset, "--steps", "100000")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.stickers.planner.train", *words, "--run", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "weights are trained" in line)
+        for _ in range(2):  # the group's, and the one that make hands on
+            process.send_signal(signal.SIGTERM)
+        told = process.stdout.read()
+        assert process.wait(60) == 0
+    step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
+    assert "stopping after this step" in told
+    assert f"stopped at step {step}; " in told
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ with the same arguments it goes on from the last state, also after an interrupt.
 """
 
 import argparse
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,6 +17,7 @@ import torch
 
 from services.stickers import curves
 from services.stickers.coco import CocoError, CocoScenes, Part
+from services.stickers.interrupts import interruptible
 from services.stickers.planner.checkpoints import Pupil, export, load_pupil, new_pupil
 from services.stickers.planner.config import MAX_SOFT_TOKENS, Shape
 from services.stickers.planner.curriculum import Curriculum
@@ -71,9 +70,9 @@ def main(words: Sequence[str] | None = None) -> None:
         trainer = _trainer(task, arguments, device)
     except (CocoError, ExampleError, OSError, ValueError) as error:
         parser.error(str(error))
-    _introduce(task, trainer, arguments)
-    stopped = interrupted()
-    train(trainer, task, arguments.evaluate_every, arguments.evaluate_scenes, stopped)
+    with interruptible() as stopped:
+        _introduce(task, trainer, arguments)
+        train(trainer, task, arguments.evaluate_every, arguments.evaluate_scenes, stopped)
     if trainer.progress < 1.0:
         print(f"stopped at step {trainer.step}; the same command goes on from there", flush=True)
         return
@@ -124,20 +123,6 @@ def train(
             _examine(trainer, task, evaluate_scenes, log)
     trainer.save()
     _examine(trainer, task, evaluate_scenes, log)
-
-
-def interrupted() -> Callable[[], bool]:
-    """Whether SIGINT or SIGTERM came; a second one ends the process at once."""
-    stop = threading.Event()
-
-    def handle(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        print("stopping after this step", flush=True)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return stop.is_set
 
 
 def _examine(trainer: Trainer, task: Task, scenes: int, log: RunLog) -> None:
