@@ -93,8 +93,7 @@ def summary(worlds: Worlds) -> str:
     exact = []
     for name, f in figures.items():
         for title, key in (("plan and masks", "exact"), ("plan alone", "plan_right")):
-            asked = (f["families"].get(family) for family in families)
-            cells = ["" if one is None else _share(one[key]) for one in asked]
+            cells = (_share_asked(f["families"].get(family), key) for family in families)
             exact.append([f"{name}: {title}", *cells, f"**{_share(f['instructions'][key])}**"])
     return "\n\n".join(
         (_measured(worlds), _table(_SUMMED, phrases), _table([_EXACT, *families, "all"], exact))
@@ -160,11 +159,8 @@ def planner_figures(worlds: Worlds) -> str:
 def _family(families: Iterable[Mapping[str, Any] | None]) -> list[str]:
     cells: list[str] = []
     for one in families:
-        cells += (
-            ["", "", "0"]
-            if one is None
-            else [_share(one["exact"]), _share(one["plan_right"]), str(one["asked"])]
-        )
+        cells += (_share_asked(one, "exact"), _share_asked(one, "plan_right"))
+        cells.append(str(one["asked"] if one else 0))
     return cells
 
 
@@ -205,6 +201,11 @@ def _titles(worlds: Worlds) -> list[str]:
 
 def _share(value: float) -> str:
     return f"{value:.3f}"
+
+
+def _share_asked(family: Mapping[str, Any] | None, key: str) -> str:
+    """A share of a family of instructions; nothing where none of it was asked."""
+    return "" if family is None else _share(family[key])
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
