@@ -91,10 +91,15 @@ def pairs(images: Sequence[Embedding], texts: dict[str, Embedding]) -> list[Pair
     ]
 
 
-def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any]) -> None:
+@pytest.fixture(scope="module")
+def tolerance(checkpoint: Path) -> float:
+    """Another order of sums shows more in random weights; a mix-up is ten times this."""
+    return 2e-5 if checkpoint == SHIPPED else 1e-4
+
+
+def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any], tolerance: float) -> None:
     for raw, plain in zip(got, expected, strict=True):
-        # Another order of sums shows in random weights of this width; a mix-up is ten times this.
-        close = {"atol": 1e-4, "rtol": 1e-4}
+        close = {"atol": tolerance, "rtol": tolerance}
         torch.testing.assert_close(raw.logits, plain.pred_logits[0], **close)
         torch.testing.assert_close(raw.presence, plain.presence_logits[0, 0], **close)
         torch.testing.assert_close(raw.boxes, plain.pred_boxes[0], **close)
@@ -104,27 +109,32 @@ def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any]) -> None:
         assert ((raw.masks > 0) == (plain.pred_masks[0] > 0)).float().mean() > 0.9999
 
 
-def test_batched(engine: Engine, images: list[torch.Tensor], expected: list[Any]) -> None:
+def test_batched(
+    engine: Engine, images: list[torch.Tensor], expected: list[Any], tolerance: float
+) -> None:
     phrases = sorted({phrase for _, phrase, _ in QUESTIONS})
     texts = dict(zip(phrases, engine.encode_texts(phrases), strict=True))
-    assert_equal(engine.detect(pairs(engine.encode_images(images), texts)), expected)
+    assert_equal(engine.detect(pairs(engine.encode_images(images), texts)), expected, tolerance)
 
 
-def test_one_by_one(engine: Engine, images: list[torch.Tensor], expected: list[Any]) -> None:
+def test_one_by_one(
+    engine: Engine, images: list[torch.Tensor], expected: list[Any], tolerance: float
+) -> None:
     encoded = [engine.encode_images([image])[0] for image in images]
     texts = {phrase: engine.encode_texts([phrase])[0] for _, phrase, _ in QUESTIONS}
     got = [engine.detect([pair])[0] for pair in pairs(encoded, texts)]
-    assert_equal(got, expected)
+    assert_equal(got, expected, tolerance)
 
 
 def test_queries_of_one_image_share_it_uncopied(
-    engine: Engine, images: list[torch.Tensor], expected: list[Any]
+    engine: Engine, images: list[torch.Tensor], expected: list[Any], tolerance: float
 ) -> None:
     phrases = sorted({phrase for _, phrase, _ in QUESTIONS})
     texts = dict(zip(phrases, engine.encode_texts(phrases), strict=True))
     chosen = [index for index, question in enumerate(QUESTIONS) if question[0] == 0]
     asked = pairs(engine.encode_images(images), texts)
-    assert_equal(engine.detect([asked[i] for i in chosen]), [expected[i] for i in chosen])
+    got = engine.detect([asked[i] for i in chosen])
+    assert_equal(got, [expected[i] for i in chosen], tolerance)
 
 
 @pytest.mark.parametrize("checkpoint", ["random"], indirect=True)
