@@ -21,7 +21,7 @@ from services.planner.engines.transformers import TransformersEngine
 from services.planner.metrics import RecordedMetrics
 from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.settings import Settings
-from services.stickers import runlog
+from services.stickers import curves, runlog
 from services.stickers.coco import CocoScenes, Part
 from services.stickers.planner.checkpoints import Pupil, export
 from services.stickers.planner.evaluate import SHIPPED
@@ -230,6 +230,14 @@ def test_sticker_world_visibly_learns_from_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.stickers.planner.train._SHAPE", SHAPE)
+    drawn: list[int] = []
+    publish = curves.publish
+
+    def watched(folder: Path) -> None:
+        publish(folder)
+        drawn.append(runlog.read(folder).losses[-1].step)
+
+    monkeypatch.setattr(curves, "publish", watched)
     main(
         [
             *("--run", str(tmp_path), "--steps", "60", "--scenes", "2", "--questions", "3"),
@@ -239,6 +247,7 @@ def test_sticker_world_visibly_learns_from_nothing(
     assert "weights are trained" in capsys.readouterr().out
     losses = runlog.read(tmp_path).losses
     assert [entry.step for entry in losses] == [20, 40, 60]
+    assert drawn == [20, 40, 60, 60]  # the last time with the examination's figures
     assert losses[-1].values["answer"] < 0.9 * losses[1].values["answer"]
     assert (tmp_path / "export" / "model.safetensors").exists()
 

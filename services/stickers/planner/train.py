@@ -106,6 +106,7 @@ def train(
             smoothed[key] = _SMOOTHED * smoothed.get(key, value) + (1 - _SMOOTHED) * value
         if trainer.step % _LOG_EVERY == 0:
             log.losses(trainer.step, trainer.minutes, smoothed)
+            curves.publish(trainer.directory)
             line = " ".join(f"{key} {value:.3f}" for key, value in smoothed.items())
             left = trainer.minutes * (1 / trainer.progress - 1)
             print(
