@@ -79,12 +79,15 @@ def test_fine_tuning_teaches_the_shipped_model_new_names(
 def test_what_the_command_exports_loads_in_transformers_and_in_the_service(
     pictures: tuple[Path, Path], tmp_path: Path
 ):
-    main(command(tmp_path, pictures, "--steps", "2", "--accumulate", "1"))
+    weights = ("--loss-weights", "dice=16", "class=1")
+    main(command(tmp_path, pictures, "--steps", "2", "--accumulate", "1", *weights))
     for name in ("checkpoint.pt", "curves.png", "figures.md"):
         assert (tmp_path / name).exists(), name
     run = read(tmp_path)
     assert run.recipe["start"] == str(SHIPPED)
     assert run.recipe["learning_rate"] == 8e-5
+    own = ("weight of dice", "weight of class", "weight of mask")
+    assert [run.recipe[name] for name in own] == [16.0, 1.0, 3.0]
     assert run.validations[-1].step == 2
 
     scene = CocoScenes.load(*pictures).at(0)
@@ -166,6 +169,10 @@ def test_freezing_names_the_parts_that_exist():
         (["--coco", "none.json", "--images", ".", "--start", str(SHIPPED)], "none.json"),
         (["--dense-weight", "0"], "dense_share"),
         (["--steps", "many"], "--steps"),
+        (["--loss-weights", "cube=2"], "'cube=2' is not NAME=FACTOR"),
+        (["--loss-weights", "dice"], "'dice' is not NAME=FACTOR"),
+        (["--loss-weights", "dice=-1"], "'dice=-1' is not NAME=FACTOR"),
+        (["--loss-weights", "dice=nan"], "'dice=nan' is not NAME=FACTOR"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_a_line(
@@ -184,6 +191,7 @@ def test_help_states_both_defaults(capsys: pytest.CaptureFixture[str]):
     shown = " ".join(capsys.readouterr().out.split())
     assert "(4500 / 2000)" in shown
     assert "(0.001 / 8e-05)" in shown
+    assert " mask=3 dice=4 " in shown
 
 
 def test_an_interrupted_run_saves_ends_cleanly_and_is_resumed(

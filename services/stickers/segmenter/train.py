@@ -13,7 +13,7 @@ faults.
 import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -34,6 +34,7 @@ from services.stickers.segmenter.data import BatchMaker, name_tokens
 from services.stickers.segmenter.grids import Grids
 from services.stickers.segmenter.growing import go_on_from
 from services.stickers.segmenter.loop import Trainer
+from services.stickers.segmenter.losses import LossWeights
 from services.stickers.segmenter.plan import Plan, fine_tuning
 from services.stickers.segmenter.sampling import PhraseSampler
 from services.stickers.segmenter.scenes import PracticeScenes
@@ -177,7 +178,9 @@ def _task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
 def _plan(options: argparse.Namespace) -> Plan:
     plan = _SCRATCH if options.coco is None else _TUNING
     given = {name: getattr(options, f"plan_{name}") for name in _PLANNED}
-    return replace(plan, **{name: value for name, value in given.items() if value is not None})
+    weights = replace(plan.weights, **dict(options.loss_weights))
+    planned = {name: value for name, value in given.items() if value is not None}
+    return replace(plan, weights=weights, **planned)
 
 
 def _recipe(options: argparse.Namespace, model: Sam3Model, plan: Plan) -> Mapping[str, object]:
@@ -219,6 +222,23 @@ _PLANNED: Mapping[str, tuple[type, str]] = {
 }
 
 
+_WEIGHTS = {field.name.rstrip("_"): field.name for field in fields(LossWeights)}
+
+
+def _loss_weight(text: str) -> tuple[str, float]:
+    """``dice=10`` as a field of `LossWeights` and its value."""
+    name, _, value = text.partition("=")
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = -1.0
+    if name not in _WEIGHTS or not 0 <= factor < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=FACTOR, a factor of 0 or more and one of {', '.join(_WEIGHTS)}"
+        )
+    return _WEIGHTS[name], factor
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Train the tiny segmenter of sticker world from nothing, or fine-tune any "
@@ -250,6 +270,16 @@ def _parser() -> argparse.ArgumentParser:
         plan.add_argument(
             option, type=kind, dest=f"plan_{name}", metavar="N", help=f"{text} ({shown})"
         )
+    plan.add_argument(
+        "--loss-weights",
+        nargs="+",
+        type=_loss_weight,
+        default=(),
+        metavar="NAME=FACTOR",
+        help="factors on parts of the loss, such as mask=6 dice=16 for sharper outlines ("
+        + " ".join(f"{name}={vars(_SCRATCH.weights)[own]:g}" for name, own in _WEIGHTS.items())
+        + ")",
+    )
     plan.add_argument("--validation-scenes", type=int, default=60, help="(%(default)s)")
     plan.add_argument("--seed", type=int, default=1, help="of new weights (%(default)s)")
     machine = parser.add_argument_group("machine")
