@@ -41,6 +41,15 @@ class LossWeights:
     dense_centre: float = 2.0
     centre: float = 2.0
 
+    @property
+    def by_name(self) -> Mapping[str, float]:
+        """The factors, each under the name of its part of the loss."""
+        return {name.rstrip("_"): factor for name, factor in vars(self).items()}
+
+    def changed(self, factors: Mapping[str, float]) -> "LossWeights":
+        """The same but for the factors given, by names that `by_name` has."""
+        return LossWeights(*{**self.by_name, **factors}.values())
+
 
 def dense_losses(
     logits: Tensor, boxes: Tensor, attention: Tensor, truth: DenseTargets
@@ -144,7 +153,7 @@ def detection_losses(detections: Detections, pairs: Pairs) -> Mapping[str, Tenso
 
 def total(parts: Mapping[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the named parts."""
-    factors = {"class": weights.class_, **vars(weights)}
+    factors = weights.by_name
     return torch.stack([factors[name] * value for name, value in parts.items()]).sum()
 
 

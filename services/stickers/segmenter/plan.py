@@ -83,8 +83,8 @@ class Plan:
     def settings(self) -> Mapping[str, object]:
         """All of it by name, for the run's log; what is not JSON is left out."""
         settings = asdict(self)
-        weights = settings.pop("weights")
-        named = {f"weight of {name.rstrip('_')}": value for name, value in weights.items()}
+        del settings["weights"]
+        named = {f"weight of {name}": value for name, value in self.weights.by_name.items()}
         return {key: value for key, value in (settings | named).items() if value != math.inf}
 
 

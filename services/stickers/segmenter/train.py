@@ -13,7 +13,8 @@ faults.
 import argparse
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -178,7 +179,7 @@ def _task(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Task:
 def _plan(options: argparse.Namespace) -> Plan:
     plan = _SCRATCH if options.coco is None else _TUNING
     given = {name: getattr(options, f"plan_{name}") for name in _PLANNED}
-    weights = replace(plan.weights, **dict(options.loss_weights))
+    weights = plan.weights.changed(dict(options.loss_weights))
     planned = {name: value for name, value in given.items() if value is not None}
     return replace(plan, weights=weights, **planned)
 
@@ -222,21 +223,16 @@ _PLANNED: Mapping[str, tuple[type, str]] = {
 }
 
 
-_WEIGHTS = {field.name.rstrip("_"): field.name for field in fields(LossWeights)}
-
-
 def _loss_weight(text: str) -> tuple[str, float]:
-    """``dice=10`` as a field of `LossWeights` and its value."""
+    """``dice=10`` as the name of a part of the loss and its factor."""
+    names = LossWeights().by_name
     name, _, value = text.partition("=")
-    try:
-        factor = float(value)
-    except ValueError:
-        factor = -1.0
-    if name not in _WEIGHTS or not 0 <= factor < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAME=FACTOR, a factor of 0 or more and one of {', '.join(_WEIGHTS)}"
-        )
-    return _WEIGHTS[name], factor
+    with suppress(ValueError):
+        if name in names and 0 <= (factor := float(value)) < math.inf:
+            return name, factor
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not NAME=FACTOR, a factor of 0 or more and one of {', '.join(names)}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -277,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         default=(),
         metavar="NAME=FACTOR",
         help="factors on parts of the loss, such as mask=6 dice=16 for sharper outlines ("
-        + " ".join(f"{name}={vars(_SCRATCH.weights)[own]:g}" for name, own in _WEIGHTS.items())
+        + " ".join(f"{name}={factor:g}" for name, factor in _SCRATCH.weights.by_name.items())
         + ")",
     )
     plan.add_argument("--validation-scenes", type=int, default=60, help="(%(default)s)")
