@@ -20,10 +20,8 @@ def go_on(optimizers: Sequence[Optimizer], saved: Sequence[Mapping[str, Any]]) -
         ValueError: there were other groups, or more or fewer weights in one.
     """
     for optimizer, state in zip(optimizers, saved, strict=True):
-        settings = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in optimizer.param_groups
+        groups = [
+            {**own, "params": old["params"]}
+            for own, old in zip(optimizer.param_groups, state["param_groups"], strict=True)
         ]
-        optimizer.load_state_dict(dict(state))
-        for group, own in zip(optimizer.param_groups, settings, strict=True):
-            group.update(own)
+        optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
