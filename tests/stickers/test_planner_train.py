@@ -1,10 +1,6 @@
 """The trainer's command: sticker world, and fine-tuning of any Gemma 4 on pictures of one's own."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -35,6 +31,7 @@ from services.stickers.planner.train import main
 from services.stickers.scenes import random_scene
 from services.stickers.splits import TRAINING
 from tests.stickers.datasets import write_coco
+from tests.stickers.ending import ended_as_by_make
 from tests.stickers.test_planner_examples import GOOD, _written
 from tests.stickers.tiny_planner import SHAPE, preprocessor, pupil, real_model
 
@@ -256,18 +253,9 @@ def test_a_run_that_make_ends_saves_and_ends_cleanly(
     checkpoint: str, dataset: tuple[Path, Path], tmp_path: Path
 ) -> None:
     words = ["--start", checkpoint, "--lora", "2", *_tuned(dataset, "--steps", "100000")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "services.stickers.planner.train", *words, "--run", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if "weights are trained" in line)
-        for _ in range(2):  # the group's, and the one that make hands on
-            process.send_signal(signal.SIGTERM)
-        told = process.stdout.read()
-        assert process.wait(60) == 0
+    _, told = ended_as_by_make(
+        "services.stickers.planner.train", [*words, "--run", str(tmp_path)], "weights are trained"
+    )
     step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
     assert "stopping after this step" in told
     assert f"stopped at step {step}; " in told

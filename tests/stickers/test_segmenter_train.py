@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +26,7 @@ from services.stickers.segmenter.train import dataset, freeze, main, recompute_a
 from services.stickers.splits import SHOWN
 from services.stickers.vocabulary import Vocabulary
 from tests.stickers.datasets import write_coco
+from tests.stickers.ending import ended_as_by_make
 from tests.stickers.segmenter_parts import tiny_model
 
 # The shipped model has no idea of them.
@@ -197,29 +197,20 @@ def test_help_states_both_defaults(capsys: pytest.CaptureFixture[str]):
 def test_an_interrupted_run_saves_ends_cleanly_and_is_resumed(
     pictures: tuple[Path, Path], tmp_path: Path
 ):
-    program = [sys.executable, "-m", "services.stickers.segmenter.train"]
+    module = "services.stickers.segmenter.train"
     arguments = command(tmp_path, pictures, "--accumulate", "1", "--steps")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*program, *arguments, "100000"], stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        assert process.stdout is not None
-        started = next(line for line in process.stdout if "training" in line)
-        for _ in range(2):  # as below make
-            process.send_signal(signal.SIGTERM)
-        told = process.stdout.read()
-        assert process.wait(60) == 0
+    started, told = ended_as_by_make(module, [*arguments, "100000"], "training")
     assert "from the start" in started
     assert "stopping after this step" in told
     step = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
     assert f"stopped at step {step}; " in told
     assert not (tmp_path / "export").exists(), "it did not wait for a validation"
     resumed = subprocess.run(
-        [*program, *arguments, str(step + 1)],
+        [sys.executable, "-m", module, *arguments, str(step + 1)],
         capture_output=True,
         text=True,
         check=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert f"resumed at step {step}" in resumed.stdout
     assert f"steps was 100000, is {step + 1}" in resumed.stdout
