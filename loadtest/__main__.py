@@ -24,12 +24,12 @@ from loadtest.report import Report, markdown, show
 from loadtest.scenarios import FULL, QUICK, Bench, Budget, Scenarios
 from loadtest.usage import Meter
 from services.cli.console import Exit, err, fail, out
-from services.cli.local import Engine, Profile, build_arguments, fail_start, progress
-from services.cli.stack import StartFailed
-from services.cli.state import StackConfig
-from services.segmenter.settings import Settings
-from services.stickers.evaluation.temporary import temporary_stack
-from services.stickers.splits import HELD_OUT
+from services.cli.starting import starting
+from services.local.models import StackEngine, stack_config
+from services.local.state import StackConfig
+from services.local.temporary import temporary_stack
+from services.segmenter.settings import SegmenterSettings
+from training.world.splits import HELD_OUT
 
 _ORIGINALS = 24
 _BUSY_LOOK_S = 1.0
@@ -49,18 +49,14 @@ def main(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Put load on an address that is not loopback.")
     ] = False,
-    engine: Annotated[Engine | None, typer.Option(help="What runs the models.")] = None,
+    engine: Annotated[StackEngine | None, typer.Option(help="What runs the models.")] = None,
     folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out"),
 ) -> None:
     """Measure the public API beside a plain loop over the same model."""
     if address is not None and not allow_remote and not is_loopback(address):
         fail(f"{address} is not this machine; --allow-remote puts load on it", Exit.USAGE)
     busy = psutil.cpu_percent(_BUSY_LOOK_S) / 100 * (os.cpu_count() or 1)
-    config = StackConfig(
-        name="bench",
-        planner=build_arguments(Profile.TINY, "planner", None, engine),
-        segmenter=build_arguments(Profile.TINY, "segmenter", None, engine),
-    )
+    config = stack_config("bench", engine=engine)
     album = Album(HELD_OUT[-_ORIGINALS:])
     budget = QUICK if quick else FULL
     service, baseline, threads = asyncio.run(_measure(address, config, album, budget))
@@ -89,7 +85,7 @@ async def _measure(
     def tell(text: str) -> None:
         console.print(f"[dim]{text}[/dim]")
 
-    threads = Settings.model_validate(config.segmenter).threads
+    threads = SegmenterSettings.model_validate(config.segmenter).threads
     tell("drawing pictures")
     originals = await asyncio.to_thread(lambda: album.originals)
     with tempfile.TemporaryDirectory(prefix="limelight-bench-") as folder:
@@ -115,11 +111,8 @@ async def _service(
     with ExitStack() as stack:
         meter = gateway = ray = None
         if address is None:
-            try:
-                with progress(console) as on_change:
-                    state = stack.enter_context(temporary_stack(config, on_change))
-            except StartFailed as failure:
-                fail_start(failure)
+            with starting(console) as on_change:
+                state = stack.enter_context(temporary_stack(config, on_change))
             address, gateway = state.addresses["gateway"], state.addresses["metrics"]
             meter, ray = Meter(state), ray_metrics_address(state)
         async with AsyncClient(address) as client:

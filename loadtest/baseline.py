@@ -23,18 +23,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 
+from limelight.paths import FieldPath
+from limelight.values import RLE
 from loadtest.pictures import Picture
-from services.domain import RLE
+from services.local.runtime import with_allocator
 
 # The service's default, where a caller gives none.
 SCORE_THRESHOLD = 0.5
 _WARM_UP = 3
-# As the local stack sets for its processes: without them torch on a CPU mostly faults pages in.
-_MALLOC = {
-    "MALLOC_TRIM_THRESHOLD_": "4000000000",
-    "MALLOC_MMAP_THRESHOLD_": "4000000000",
-    "MALLOC_TOP_PAD_": "256000000",
-}
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class Baseline:
             *(sys.executable, "-m", "loadtest.baseline", str(self._folder)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**_MALLOC, **os.environ},
+            env=with_allocator(os.environ),
             limit=1 << 20,
         )
         return self
@@ -123,16 +119,16 @@ def main() -> None:
     from services.domain import QueryResult
     from services.replica.cache import LruCache
     from services.replica.metrics import RecordedMetrics
-    from services.segmenter.detecting import Detector, Question
+    from services.segmenter.detecting import Detector, QueuedPair
     from services.segmenter.engines import create
     from services.segmenter.postprocessing import Suppression, draw
     from services.segmenter.preprocessing import to_model_input
     from services.segmenter.queries import exemplar_arrays
-    from services.segmenter.settings import Settings
+    from services.segmenter.settings import SegmenterSettings
 
     folder = Path(sys.argv[1])
     work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
-    settings = Settings(**work["settings"])
+    settings = SegmenterSettings(**work["settings"])
     engine = create(settings)
     engine.load()
     detector = Detector(
@@ -148,13 +144,13 @@ def main() -> None:
         marks = [time.perf_counter()]
         pixels = decode(pictures[number], limits)
         height, width = pixels.shape[:2]
-        tensor = to_model_input(pixels, engine.image_size)
+        tensor = to_model_input(pixels, engine.describe().image_size)
         marks.append(time.perf_counter())
         (embedding,) = engine.encode_images([tensor])
         marks.append(time.perf_counter())
-        boxes, labels = exemplar_arrays((), width, height, "")
+        boxes, labels = exemplar_arrays((), width, height, FieldPath())
         phrase = work["phrases"][number]
-        question = Question(
+        question = QueuedPair(
             embedding, phrase, boxes, labels, SCORE_THRESHOLD, settings.max_instances
         )
         (candidates,) = detector.answer([question])

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.cli.state import StackState
+from services.local.state import StackState
 
 # (name without "ray_", application or "", stage or cache or "")
 Key = tuple[str, str, str]

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from services.stickers.scenes import random_scene
-from services.stickers.vocabulary import Vocabulary
+from training.world.scenes import random_scene
+from training.world.vocabulary import Vocabulary
 
 _APP0, _COMMENT = b"\xff\xe0", b"\xff\xfe"
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import psutil
 
-from services.cli.processes import ProcessRef
-from services.cli.state import StackState
+from services.local.processes import ProcessRef
+from services.local.state import StackState
 
 CLIENT, GATEWAY, REST = "client", "gateway", "Ray, the rest"
 # Ray names its processes after their actors.

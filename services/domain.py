@@ -1,124 +1,12 @@
-"""What flows through Limelight: plans, queries, candidates, instances.
+"""What the services say to each other beside the values of `limelight.values`.
 
-Every service speaks these frozen dataclasses; protobuf stops at the servicers
-(`services.rpc.convert`) and tensors stop at the engines. Coordinates are pixels of the image as a
-viewer shows it (EXIF orientation applied), origin top left, boxes `x0 y0 x1 y1` half-open.
+Frozen dataclasses; protobuf stops at the edges (`services.rpc.convert`) and tensors stop at the
+engines. Coordinates are those of `limelight.values`.
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A half-open pixel box: columns `x0 <= x < x1`, rows `y0 <= y < y1`."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-    @property
-    def width(self) -> float:
-        return self.x1 - self.x0
-
-    @property
-    def height(self) -> float:
-        return self.y1 - self.y0
-
-
-@dataclass(frozen=True, slots=True)
-class RLE:
-    """A binary mask as COCO compressed run lengths (column-major, pycocotools' `counts` bytes).
-
-    `size` is (height, width) in pixels, as COCO writes it.
-    """
-
-    size: tuple[int, int]
-    counts: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """A box that shows the segmenter one thing that is wanted (or, if not `positive`, is not)."""
-
-    box: Box
-    positive: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptQuery:
-    """One concept for the segmenter: a noun phrase, exemplar boxes of this image, or both."""
-
-    phrase: str = ""
-    exemplars: tuple[Exemplar, ...] = ()
-
-
-class SelectBy(StrEnum):
-    """The order by which a plan's `select` ranks instances; position is the mask's centroid."""
-
-    LEFTMOST = "leftmost"
-    RIGHTMOST = "rightmost"
-    TOPMOST = "topmost"
-    BOTTOMMOST = "bottommost"
-    LARGEST = "largest"
-    SMALLEST = "smallest"
-    NEAREST_CENTER = "nearest_center"
-    HIGHEST_SCORE = "highest_score"
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Keep `count` instances, from the `rank`-th (1-based) in the order of `by`."""
-
-    by: SelectBy
-    rank: int = 1
-    count: int = 1
-
-
-class PlanOutcome(StrEnum):
-    """How a plan came about; also a label of the planner's metrics."""
-
-    OK = "ok"  # the planner's first answer was a valid plan
-    RETRIED = "retried"  # its second was, after it was shown what was wrong with the first
-    DEGRADED = "degraded"  # neither was: the instruction itself became the one phrase
-    REFUSED = "refused"  # a valid plan with nothing to include: the reason says why
-    EXPLICIT = "explicit"  # the client gave the queries; no planner was asked
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to segment, in a closed language the gateway executes without a model.
-
-    The answer is the union of `include`, less the instances of `exclude`, reviewed where asked,
-    then `select`: a rank counts only what passed the review. `reason` is one sentence for a person.
-    """
-
-    include: tuple[ConceptQuery, ...] = ()
-    exclude: tuple[ConceptQuery, ...] = ()
-    select: Selection | None = None
-    review: bool = False
-    reason: str = ""
-    outcome: PlanOutcome = PlanOutcome.OK
-
-    @property
-    def degraded(self) -> bool:
-        return self.outcome is PlanOutcome.DEGRADED
-
-    @property
-    def queries(self) -> tuple[ConceptQuery, ...]:
-        """Every query the segmenter must answer: `include`, then `exclude`."""
-        return self.include + self.exclude
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """Which model answered: its name (path's last part or hub id) and a revision of its weights."""
-
-    role: str
-    name: str
-    revision: str
-    engine: str
+from limelight.values import RLE, Box, ModelInfo, Plan, Verdict, VerdictKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +38,6 @@ class SegmentedImage:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-class VerdictKind(StrEnum):
-    """What became of a candidate in review."""
-
-    UNREVIEWED = "unreviewed"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The planner's word on the candidate `id`; unreviewed when it gave no valid one."""
-
-    id: int
-    kind: VerdictKind
-    reason: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One thing put before the planner for review."""
@@ -186,7 +57,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class SegmentedInstance:
     """One answered thing. `id` counts from 1 within an answer; `score` already holds presence."""
 
     id: int

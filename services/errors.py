@@ -3,59 +3,24 @@
 Data flows client -> gateway -> planner or segmenter, and each arrow has its errors: a request that
 is wrong (`InvalidRequest`, `InvalidMedia`), a service that is full (`Overloaded`), a clock that ran
 out (`DeadlinePassed`), a peer that is away (`Unavailable`), and faults of our own (`Internal`).
-`services.rpc.status` holds the one table from these classes to gRPC statuses.
+Root and reasons come from `limelight.faults`, which the client shares. `services.rpc.status` holds
+the one table from these classes to gRPC statuses.
 """
 
-from enum import StrEnum
+from limelight.faults import InvalidRequest, Reason, ServiceError
 
-
-class Reason(StrEnum):
-    """Why a call failed; the names are those of `ErrorReason` in `errors.proto`."""
-
-    IMAGE_MISSING = "IMAGE_MISSING"
-    IMAGE_UNSUPPORTED = "IMAGE_UNSUPPORTED"
-    IMAGE_CORRUPT = "IMAGE_CORRUPT"
-    IMAGE_TOO_LARGE = "IMAGE_TOO_LARGE"
-    IMAGE_BAD_SHAPE = "IMAGE_BAD_SHAPE"
-    TASK_MISSING = "TASK_MISSING"
-    INSTRUCTION_INVALID = "INSTRUCTION_INVALID"
-    QUERY_INVALID = "QUERY_INVALID"
-    PHRASE_INVALID = "PHRASE_INVALID"
-    PHRASE_TOO_LONG = "PHRASE_TOO_LONG"
-    BOX_INVALID = "BOX_INVALID"
-    OPTION_INVALID = "OPTION_INVALID"
-    CANDIDATE_INVALID = "CANDIDATE_INVALID"
-    TOO_MANY_QUERIES = "TOO_MANY_QUERIES"
-    MASKS_TOO_LARGE = "MASKS_TOO_LARGE"
-    OVERLOADED = "OVERLOADED"
-    DRAINING = "DRAINING"
-    DEADLINE_PASSED = "DEADLINE_PASSED"
-    CANCELLED = "CANCELLED"
-    PLANNER_UNAVAILABLE = "PLANNER_UNAVAILABLE"
-    SEGMENTER_UNAVAILABLE = "SEGMENTER_UNAVAILABLE"
-    INTERNAL = "INTERNAL"
-
-
-class ServiceError(Exception):
-    """The root. `message` is written for the caller; `field` is the request's path at fault."""
-
-    def __init__(
-        self,
-        reason: Reason,
-        message: str,
-        *,
-        field: str | None = None,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.field = field
-        self.retry_after_s = retry_after_s
-
-
-class InvalidRequest(ServiceError):
-    """The caller's request is wrong and will be wrong next time: INVALID_ARGUMENT."""
+__all__ = [
+    "Cancelled",
+    "DeadlinePassed",
+    "Internal",
+    "InvalidMedia",
+    "InvalidRequest",
+    "Overloaded",
+    "Reason",
+    "ServiceError",
+    "TooLarge",
+    "Unavailable",
+]
 
 
 class InvalidMedia(InvalidRequest):

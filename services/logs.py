@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the request id wherever there is one."""
+"""Structured logs: one JSON object a line, with request id and tenant inside a call."""
 
 import json
 import logging
@@ -6,11 +6,15 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from services.rpc.calls import current_request_id
+from services.rpc.calls import log_fields
 
 
 class JsonFormatter(logging.Formatter):
-    """`time`, `level`, `logger`, `message`, `request_id`, the record's `fields`, `traceback`."""
+    """`time`, `level`, `logger`, `message`, the call's `request_id` and `tenant`, `fields`."""
+
+    def __init__(self, **fields: str) -> None:
+        super().__init__()
+        self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -18,10 +22,9 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._fields,
         }
-        request_id = current_request_id()
-        if request_id is not None:
-            line["request_id"] = request_id
+        line |= log_fields()
         fields = getattr(record, "fields", {})
         line |= {key: value for key, value in fields.items() if value is not None}
         if record.exc_info:
@@ -29,8 +32,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send every log record of this process to `stream` (stderr) as JSON lines."""
+def configure(level: str, stream: TextIO | None = None, **fields: str) -> None:
+    """Send every log record of this process to `stream` (stderr) as JSON lines.
+
+    `fields` are in each of them: which replica this is, say.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(**fields))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -104,10 +104,10 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(
-    width: int, height: int, pixels: bytes, *, depth: int = 8, colour: int = 2, extra: bytes = b""
+    width: int, height: int, pixels: bytes, *, depth: int = 8, color: int = 2, extra: bytes = b""
 ) -> bytes:
     """A PNG of any header over any deflated `pixels`; `extra` chunks stand before them."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"".join((
         b"\x89PNG\r\n\x1a\n", png_chunk(b"IHDR", header), extra, png_chunk(b"IDAT", pixels),
         png_chunk(b"IEND", b""),
@@ -229,7 +229,7 @@ def _lying_pngs() -> Iterator[HostileImage]:
     few = zlib.compress(bytes(1000))
     large, corrupt = Reason.IMAGE_TOO_LARGE, Reason.IMAGE_CORRUPT
     # The first sixteen megabytes of its zeros are enough to show what it is.
-    yield HostileImage("png-bomb", png(60000, 60000, deflated_zeros(1 << 24), colour=0), large)
+    yield HostileImage("png-bomb", png(60000, 60000, deflated_zeros(1 << 24), color=0), large)
     yield HostileImage("png-max-size", png(2**31 - 1, 2**31 - 1, few), large)
     yield HostileImage("png-beyond-size", png(2**32 - 1, 2**32 - 1, few), large)
     yield HostileImage("png-says-large", png(7000, 7000, few), corrupt)
@@ -237,14 +237,14 @@ def _lying_pngs() -> Iterator[HostileImage]:
         "png-says-taller", png(32, 32, zlib.compress(bytes(32 * 97 - 40))), corrupt, False
     )
     yield HostileImage("png-bad-depth", png(32, 32, few, depth=3), corrupt)
-    yield HostileImage("png-bad-colour", png(32, 32, few, colour=5), corrupt)
+    yield HostileImage("png-bad-color", png(32, 32, few, color=5), corrupt)
     yield HostileImage("png-no-pixels", png(32, 32, b""), corrupt)
     yield HostileImage(
         "png-header-checksum", _patched(saved(picture(), "PNG"), 29, b"\0\0\0\0"), corrupt
     )
     yield HostileImage("png-not-deflate", png(32, 32, bytes(range(200))), corrupt, False)
     yield HostileImage(
-        "png-palette-missing", png(32, 32, zlib.compress(bytes(33 * 32)), colour=3), corrupt
+        "png-palette-missing", png(32, 32, zlib.compress(bytes(33 * 32)), color=3), corrupt
     )
     yield HostileImage(
         "png-million-chunks",
@@ -365,7 +365,7 @@ def _lying_tiffs() -> Iterator[HostileImage]:
     yield HostileImage("tiff-twelve-bits", changed(bits=12), unsupported)
     yield HostileImage("tiff-absurd-samples", changed(samples=65535), unsupported)
     yield HostileImage("tiff-unknown-compression", changed(compression=31337), unsupported)
-    yield HostileImage("tiff-unknown-colours", changed(photometric=999), corrupt)
+    yield HostileImage("tiff-unknown-colors", changed(photometric=999), corrupt)
     yield HostileImage("tiff-directory-outside", b"II*\0" + struct.pack("<I", 2**31), corrupt)
     entries = _tiff_entries(64, 64)
     yield HostileImage("tiff-tag-twice", tiff([*entries, entries[0]], tail), corrupt)
@@ -428,7 +428,7 @@ def _lying_heifs() -> Iterator[HostileImage]:
 
 def _bad_shapes() -> Iterator[HostileImage]:
     def plain(width: int, height: int) -> bytes:
-        return png(width, height, deflated_zeros((width + 1) * height), colour=0)
+        return png(width, height, deflated_zeros((width + 1) * height), color=0)
 
     yield HostileImage("one-pixel", plain(1, 1), Reason.IMAGE_BAD_SHAPE)
     yield HostileImage("seven-pixels-high", plain(100, 7), Reason.IMAGE_BAD_SHAPE)

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol, TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -51,13 +51,13 @@ EXAMPLES = """
   limelight batch requests.jsonl --out results.jsonl --resume
 """
 
-# A batch is patient: nobody waits for the single answer.
+# Nobody waits for a single answer, so retries are many and long.
 _RETRY = RetryPolicy(attempts=8, first_delay=0.5, max_delay=15.0)
 
 
 @dataclass(slots=True)
 class Tally:
-    """How a batch went: lines written as answers and as errors, requests skipped."""
+    """Counts of a batch: answers and errors written, requests skipped."""
 
     answered: int = 0
     failed: int = 0
@@ -69,15 +69,15 @@ class Tally:
         return self.answered + self.failed
 
 
-class Batch:
+class BatchRunner:
     """Requests from `source` to result lines in `sink`.
 
     Args:
         client: answers one request.
         sink: where lines go; each is flushed, so that a killed run keeps what it had.
-        concurrency: requests under way at a time; only so many images are in memory.
+        concurrency: requests in flight at a time, which bounds the images in memory.
         threshold, timeout_s: of every request.
-        on_line: told after each line.
+        on_line: called after each line.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Batch:
         concurrency: int,
         threshold: float | None,
         timeout_s: float,
-        on_line: "Listener",
+        on_line: Callable[[Tally], None],
     ) -> None:
         self._client = client
         self._sink = sink
@@ -99,7 +99,7 @@ class Batch:
         self.tally = Tally()
 
     async def run(self, source: Iterator[BatchRequest | BadLine]) -> None:
-        """Work until the source is empty. Cancelled, it leaves whole lines behind."""
+        """Process the whole source; cancellation leaves only complete lines in the sink."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._concurrency):
                 group.create_task(self._work(source))
@@ -136,12 +136,6 @@ class Batch:
         self._on_line(self.tally)
 
 
-class Listener(Protocol):
-    """Told of every line."""
-
-    def __call__(self, tally: Tally) -> None: ...
-
-
 def batch(
     source: Annotated[
         Path,
@@ -170,7 +164,7 @@ def batch(
 ) -> None:
     """Segment many pictures: one JSON line a request, one JSON line a result.
 
-    A line that is no request, or a picture that cannot be read, gives an error line and no stop.
+    An invalid line or an unreadable picture gives an error line, and the batch goes on.
     Relative picture paths start at the current directory or, if nothing is there, at the folder of
     REQUESTS. Ends with 0 if every line was answered, 1 if any was an error.
     """
@@ -186,17 +180,17 @@ def batch(
     with (
         source.open(encoding="utf-8", errors="replace") as lines,
         results.open("a" if resume else "w", encoding="utf-8") as sink,
-        _progress(console, total) as listener,
+        _progress(console, total) as bar,
     ):
         tally = asyncio.run(
             _run(
                 where,
-                _Skipping(requests.read_requests(lines, source.parent), known, listener),
+                _Skipping(requests.read_requests(lines, source.parent), known, bar),
                 sink,
                 concurrency=concurrency,
                 threshold=threshold,
                 timeout_s=timeout,
-                listener=listener,
+                bar=bar,
             )
         )
     _report(console, tally, total, time.monotonic() - started, results)
@@ -213,16 +207,16 @@ async def _run(
     concurrency: int,
     threshold: float | None,
     timeout_s: float,
-    listener: Listener,
+    bar: "_ProgressBar",
 ) -> Tally:
     async with AsyncClient(address, retry=_RETRY) as client:
-        work = Batch(
+        work = BatchRunner(
             client,
             sink,
             concurrency=concurrency,
             threshold=threshold,
             timeout_s=timeout_s,
-            on_line=listener,
+            on_line=bar,
         )
         task = asyncio.ensure_future(work.run(iter(source)))
         loop = asyncio.get_running_loop()
@@ -237,30 +231,34 @@ async def _run(
 
 
 class _Skipping:
-    """Requests without those whose id has an answer already."""
+    """The source without requests whose id has an answer already."""
 
     def __init__(
         self,
         source: Iterator[BatchRequest | BadLine],
         known: frozenset[str],
-        listener: "_Listener",
+        bar: "_ProgressBar",
     ) -> None:
         self._source = source
         self._known = known
-        self._listener = listener
+        self._bar = bar
         self.skipped = 0
 
     def __iter__(self) -> Iterator[BatchRequest | BadLine]:
         for request in self._source:
             if isinstance(request, BatchRequest) and requests.id_key(request.id) in self._known:
                 self.skipped += 1
-                self._listener.skip()
+                self._bar.skip()
             else:
                 yield request
 
 
 def _keep(results: Path) -> frozenset[str]:
-    """Leave only whole answers in the file (errors are asked again); the keys of their ids."""
+    """Keep only complete answers in the file, so that errors are asked again.
+
+    Returns:
+        The keys of the kept ids.
+    """
     if not results.exists():
         return frozenset()
     kept = set()
@@ -289,8 +287,8 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed else "-/s", style="dim")
 
 
-class _Listener:
-    """Moves the bar on a terminal; elsewhere it is silent, the report comes at the end."""
+class _ProgressBar:
+    """Progress on a terminal; silent elsewhere, where the final report is enough."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
@@ -303,15 +301,15 @@ class _Listener:
             self._progress.update(self._task, advance=1, errors=errors)
 
     def skip(self) -> None:
-        """A request that needs no work."""
+        """Count a request that has an answer already."""
         if self._progress is not None:
             self._progress.update(self._task, advance=1)
 
 
 @contextlib.contextmanager
-def _progress(console: Console, total: int) -> Iterator[_Listener]:
+def _progress(console: Console, total: int) -> Iterator[_ProgressBar]:
     if not console.is_terminal:
-        yield _Listener(None, total)
+        yield _ProgressBar(None, total)
         return
     with Progress(
         SpinnerColumn(),
@@ -324,7 +322,7 @@ def _progress(console: Console, total: int) -> Iterator[_Listener]:
         TextColumn("[red]{task.fields[errors]}"),
         console=console,
     ) as progress:
-        yield _Listener(progress, total)
+        yield _ProgressBar(progress, total)
 
 
 def _report(console: Console, tally: Tally, total: int, seconds: float, results: Path) -> None:

@@ -1,10 +1,10 @@
-"""Which address a command talks to."""
+"""The address that a command talks to."""
 
 from pathlib import Path
 
 from services.cli.console import Exit, fail
-from services.cli.stack import Stack
-from services.cli.state import Phase, default_root
+from services.local.stack import Stack
+from services.local.state import Phase, default_root
 
 
 def local_stack(state_dir: Path | None, name: str) -> Stack:
@@ -13,7 +13,7 @@ def local_stack(state_dir: Path | None, name: str) -> Stack:
 
 
 def resolve(address: str | None, state_dir: Path | None, name: str) -> str:
-    """`address`, or that of the local stack; ends the command if there is none."""
+    """`address`, or else that of the local stack; ends the command if no stack is ready."""
     if address is not None:
         return address
     state = local_stack(state_dir, name).running()

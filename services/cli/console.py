@@ -1,7 +1,7 @@
-"""Where the command writes, and how it ends.
+"""Output streams and exit codes of the command.
 
 Answers go to standard output, everything else (progress, warnings, errors) to standard error, so a
-pipe carries answers alone. rich leaves colours out where the stream is no terminal or NO_COLOR is
+pipe carries answers alone. rich prints no colors when the stream is not a terminal or NO_COLOR is
 set.
 """
 
@@ -26,7 +26,7 @@ class Exit(IntEnum):
 
 
 def out() -> Console:
-    """Standard output, as it is now; a line is never folded where nobody watches it."""
+    """Standard output as it is now; lines wrap only on a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
@@ -40,7 +40,7 @@ def err() -> Console:
 
 
 def fail(message: str, code: Exit = Exit.FAILED, hint: str = "") -> NoReturn:
-    """Say what went wrong and end."""
+    """Print what went wrong and end the command with `code`."""
     console = err()
     console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
     if hint:
@@ -49,7 +49,10 @@ def fail(message: str, code: Exit = Exit.FAILED, hint: str = "") -> NoReturn:
 
 
 def fail_call(error: LimelightError, address: str) -> NoReturn:
-    """Say how a call failed and end: nothing there is another exit than a refusal."""
+    """Print why a call failed and end the command.
+
+    The exit code is `NO_STACK` where nothing answers, else `FAILED`.
+    """
     if error.unreachable:
         fail(f"nothing answers at {address}", Exit.NO_STACK, "start a local stack: limelight up")
     code = error.code.name

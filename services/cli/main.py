@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import batch, demo, local, segment
+from services.cli import batch, demo, segment, stack, verify
 
 app = typer.Typer(
     name="limelight",
@@ -25,12 +25,13 @@ app = typer.Typer(
   0 done · 1 something failed · 2 wrong usage · 3 no stack answers · 130 interrupted
 """,
 )
-app.command("up", epilog=local.UP_EXAMPLES)(local.up)
-app.command("down")(local.down)
-app.command("status")(local.status)
+app.command("up", epilog=stack.UP_EXAMPLES)(stack.up)
+app.command("down")(stack.down)
+app.command("status")(stack.status)
 app.command("segment", epilog=segment.EXAMPLES)(segment.segment)
 app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
 app.command("demo")(demo.demo)
+app.command("verify")(verify.verify)
 
 
 def _version(wanted: bool) -> None:

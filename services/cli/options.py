@@ -16,7 +16,9 @@ Address = Annotated[
 ]
 Name = Annotated[
     str,
-    typer.Option("--name", metavar="NAME", help="Which local stack, where there are several."),
+    typer.Option(
+        "--name", metavar="NAME", help="Name of the local stack; several can run side by side."
+    ),
 ]
 StateDir = Annotated[
     Path | None,
@@ -24,7 +26,7 @@ StateDir = Annotated[
         "--state-dir",
         envvar="LIMELIGHT_STATE_DIR",
         metavar="DIR",
-        help="Where local stacks are written down. Default: per user.",
+        help="Folder of the local stacks' state and logs. Default: per user.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -33,5 +35,5 @@ Threshold = Annotated[
     typer.Option(min=0.0, max=1.0, metavar="0..1", help="Leave out instances below this score."),
 ]
 Timeout = Annotated[
-    float, typer.Option(min=0.001, metavar="SECONDS", help="Time one picture may take.")
+    float, typer.Option(min=0.001, metavar="SECONDS", help="Time limit of one picture.")
 ]

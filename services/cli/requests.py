@@ -20,7 +20,7 @@ RequestId = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """One sound request line; either an instruction or phrases."""
+    """One valid request line, with either an instruction or phrases."""
 
     id: RequestId
     image: Path
@@ -30,7 +30,7 @@ class BatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no request; `id` is None where it could not be read."""
+    """An invalid request line; `id` is None where it could not be read."""
 
     id: RequestId
     line: int
@@ -38,7 +38,7 @@ class BadLine:
 
 
 def read_requests(lines: TextIO, folder: Path) -> Iterator[BatchRequest | BadLine]:
-    """The requests of a file, one at a time; blank lines are passed over.
+    """Yield the requests of a file one at a time; blank lines are skipped.
 
     A relative image path starts at the current directory or, if nothing is there, at `folder`.
     """
@@ -65,7 +65,7 @@ def error_line(request: BatchRequest, error: LimelightError) -> str:
 
 
 def unreadable_line(request: BatchRequest, fault: OSError | ValueError) -> str:
-    """The line for a request that cannot be sent: its image is not there, its text is no text."""
+    """The line for a request that cannot be sent: a missing image, or text that is not Unicode."""
     if isinstance(fault, OSError):
         message = f"{request.image}: {fault.strerror or fault}"
         return _fault(request.id, "NOT_FOUND", "IMAGE_MISSING", message)
@@ -73,12 +73,12 @@ def unreadable_line(request: BatchRequest, fault: OSError | ValueError) -> str:
 
 
 def bad_line(bad: BadLine) -> str:
-    """The line for a line that is no request."""
+    """The line for an invalid request line."""
     return _fault(bad.id, "INVALID_ARGUMENT", "REQUEST_INVALID", f"line {bad.line}: {bad.message}")
 
 
 def kept_results(lines: TextIO) -> Iterator[tuple[str, str]]:
-    """The whole result lines that are no errors: (key of the id, line). A cut last line is none."""
+    """Yield (key of its id, line) of each complete answer; errors and a cut last line are not."""
     for line in lines:
         try:
             values = json.loads(line)
@@ -89,7 +89,7 @@ def kept_results(lines: TextIO) -> Iterator[tuple[str, str]]:
 
 
 def id_key(value: RequestId) -> str:
-    """Ids are compared as JSON: 1 and "1" are two."""
+    """The id as JSON, by which ids are compared: 1 and "1" differ."""
     return json.dumps(value)
 
 
@@ -97,9 +97,9 @@ def _request(line: str, number: int, folder: Path) -> BatchRequest | BadLine:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as exc:
-        return BadLine(None, number, f"no JSON: {exc}")
+        return BadLine(None, number, f"not valid JSON: {exc}")
     if not isinstance(values, dict):
-        return BadLine(None, number, "no JSON object")
+        return BadLine(None, number, "not a JSON object")
     given = values.get("id")
     if isinstance(given, dict | list):
         return BadLine(None, number, "id must be a string or a number")

@@ -33,8 +33,8 @@ EXAMPLES = """
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A rendering that was asked for, and the file it goes to."""
+class RenderFile:
+    """A requested rendering and the file to write it to."""
 
     path: Path
     render: Render
@@ -63,7 +63,7 @@ def segment(
         ),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the picture with coloured masks.")
+        Path | None, typer.Option(metavar="FILE", help="Write the picture with colored masks.")
     ] = None,
     spotlight: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the picture with all else dimmed.")
@@ -75,8 +75,8 @@ def segment(
     background: Annotated[
         str | None,
         typer.Option(
-            metavar="COLOUR|IMAGE",
-            help="Put what was found on a colour (white, '#ff8800') or on another picture.",
+            metavar="COLOR|IMAGE",
+            help="Put what was found on a color (white, '#ff8800') or on another picture.",
         ),
     ] = None,
     background_out: Annotated[
@@ -111,7 +111,7 @@ def segment(
     queries = queries_of(phrase or [], box or [])
     if (instruction is None) == (queries is None):
         fail("give either an INSTRUCTION or --phrase / --box", Exit.USAGE, "limelight segment -h")
-    pictures = pictures_of(image, overlay, spotlight, cutout, background, background_out)
+    files = render_files_of(image, overlay, spotlight, cutout, background, background_out)
     content = _read(image)
     where = resolve(address, state_dir, name)
     console = err()
@@ -124,12 +124,12 @@ def segment(
                 score_threshold=threshold,
                 max_instances=max_instances,
                 review=review,
-                renders=[picture.render for picture in pictures],
+                renders=[file.render for file in files],
                 timeout=timeout,
             )
         except LimelightError as error:
             fail_call(error, where)
-    written = _write(answer, pictures, masks)
+    written = _write(answer, files, masks)
     if as_json:
         typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
     else:
@@ -149,7 +149,7 @@ def queries_of(phrases: list[str], boxes: list[str]) -> list[ConceptQuery] | Non
 
 
 def parse_box(text: str) -> Exemplar:
-    """`x0,y0,x1,y1`, with `:neg` for what is not wanted. Ends the command if it is neither."""
+    """Parse `x0,y0,x1,y1`, with `:neg` for what is not wanted; end the command on anything else."""
     sides, colon, sign = text.partition(":")
     try:
         x0, y0, x1, y1 = (float(side) for side in sides.split(","))
@@ -160,17 +160,17 @@ def parse_box(text: str) -> Exemplar:
     return Exemplar(Box(x0, y0, x1, y1), positive=sign != "neg")
 
 
-def pictures_of(
+def render_files_of(
     image: str,
     overlay: Path | None,
     spotlight: Path | None,
     cutout: Path | None,
     background: str | None,
     background_out: Path | None,
-) -> list[Picture]:
-    """The pictures to ask for. Ends the command on a suffix or background that cannot be."""
-    pictures = [
-        Picture(path, Render(kind, _format(path, transparent=kind == "cutout")))  # type: ignore[arg-type]
+) -> list[RenderFile]:
+    """The renderings to request. Ends the command on an unusable suffix or background."""
+    files = [
+        RenderFile(path, Render(kind, _format(path, transparent=kind == "cutout")))  # type: ignore[arg-type]
         for kind, path in (("overlay", overlay), ("spotlight", spotlight), ("cutout", cutout))
         if path is not None
     ]
@@ -178,10 +178,10 @@ def pictures_of(
         stem = "stdin" if image == "-" else Path(image).stem
         path = background_out or Path(f"{stem}-background.png")
         behind = _background(background)
-        pictures.append(Picture(path, Render("background", _format(path), behind)))  # type: ignore[arg-type]
+        files.append(RenderFile(path, Render("background", _format(path), behind)))  # type: ignore[arg-type]
     elif background_out is not None:
         fail("--background-out needs --background", Exit.USAGE)
-    return pictures
+    return files
 
 
 def _format(path: Path, transparent: bool = False) -> str:
@@ -201,7 +201,7 @@ def _background(text: str) -> str | bytes:
     try:
         return "#{:02x}{:02x}{:02x}".format(*ImageColor.getcolor(text, "RGB"))  # type: ignore[misc]
     except ValueError:
-        fail(f"--background {text!r} is neither a file nor a colour", Exit.USAGE)
+        fail(f"--background {text!r} is neither a file nor a color", Exit.USAGE)
 
 
 def _read(image: str) -> bytes:
@@ -213,11 +213,11 @@ def _read(image: str) -> bytes:
         fail(f"{image}: {exc.strerror}", Exit.USAGE)
 
 
-def _write(answer: Segmentation, pictures: list[Picture], masks: Path | None) -> list[Path]:
+def _write(answer: Segmentation, files: list[RenderFile], masks: Path | None) -> list[Path]:
     written = []
     try:
-        for picture, rendering in zip(pictures, answer.renderings, strict=True):
-            written.append(rendering.save(picture.path))
+        for file, rendering in zip(files, answer.renderings, strict=True):
+            written.append(rendering.save(file.path))
         if masks is not None:
             written += answer.save_masks(masks)
     except OSError as exc:

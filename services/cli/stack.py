@@ -1,188 +1,223 @@
-"""A local stack as the commands see it: start it, find it, stop it, clear up after a killed one."""
+"""`limelight up`, `down` and `status`: the local stack."""
 
-import asyncio
 import contextlib
 import dataclasses
-import importlib.util
 import json
-import os
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable
-from pathlib import Path
+from typing import Annotated, Any
 
-from services.cli import processes, ray_folder
-from services.cli.processes import MARK_VARIABLE
-from services.cli.state import Phase, StackConfig, StackFolder, StackState
-from services.cli.supervisor import Supervisor
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-_POLL_S = 0.1
-_STOP_S = 45.0
-_LOG_TAIL_LINES = 25
+from services.cli import options
+from services.cli.connection import local_stack
+from services.cli.console import Exit, err, fail, out
+from services.cli.starting import starting
+from services.local.description import describe, describe_remote
+from services.local.models import CheckpointMissing, CheckpointProfile, StackEngine, stack_config
+from services.local.ports import LOOPBACK
+from services.local.stack import Stack
+from services.local.state import Phase, StackConfig, StackState
 
-OnChange = Callable[[StackState], None]
+UP_EXAMPLES = """
+[bold]Examples[/bold]
 
+  limelight up                         the checkpoints that ship with Limelight, on this machine
 
-class StartFailed(Exception):
-    """The stack did not start. `log` is the end of the log that tells why."""
+  limelight up --profile full          facebook/sam3 and google/gemma-4-E4B-it (a GPU, and access)
 
-    def __init__(self, message: str, log_path: Path | None = None, log: str = "") -> None:
-        super().__init__(message)
-        self.log_path = log_path
-        self.log = log
+  limelight up --segmenter-model ./my-sam3 --planner-model google/gemma-4-E2B-it
 
-
-class Stack:
-    """The stack `name` under `root`."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        self.root = root
-        self.name = name
-        self.folder = StackFolder(root, name)
-
-    def running(self) -> StackState | None:
-        """Its state if it runs (or starts, or stops); a killed one's remains are cleared first."""
-        state = self.folder.read()
-        if state is None:
-            return None
-        if state.supervisor.alive and state.phase is not Phase.FAILED:
-            return state
-        self._clear(state)
-        return None
-
-    def start(self, config: StackConfig, on_change: OnChange) -> tuple[StackState, bool]:
-        """Start it in the background, or find it running: its ready state and whether it was new.
-
-        `on_change` is told each step. Raises `StartFailed`.
-        """
-        with self.folder.locked():
-            state = self.running()
-            if state is not None and state.phase is Phase.STOPPING:
-                processes.wait_gone(state.supervisor, _STOP_S)
-                state = self.running()
-            if state is not None:
-                return self._wait_ready(state, on_change), False
-            require_packages(config)
-            mark = self._prepare()
-            with self.folder.supervisor_log.open("ab") as log:
-                child = subprocess.Popen(
-                    (
-                        sys.executable,
-                        *("-m", "services.cli.supervisor"),
-                        str(self.root),
-                        json.dumps(dataclasses.asdict(config)),
-                    ),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, MARK_VARIABLE: mark},
-                    start_new_session=True,
-                )
-            state = self._wait_state(child)
-            return self._wait_ready(state, on_change), True
-
-    def run(self, config: StackConfig, on_change: OnChange) -> StackState:
-        """Start it inside this process and stay until it ends; its last state.
-
-        Raises `StartFailed` if it runs already or did not start.
-        """
-        with self.folder.locked():
-            if self.running() is not None:
-                raise StartFailed(f"the stack {self.name!r} runs already; `limelight down` ends it")
-            require_packages(config)
-            mark = self._prepare()
-        os.environ[MARK_VARIABLE] = mark
-
-        async def supervise() -> StackState:
-            return await Supervisor(self.folder, config, mark, on_change).run()
-
-        state = asyncio.run(supervise())
-        if state.phase is Phase.FAILED:
-            raise self._failure(state)
-        return state
-
-    def stop(self) -> bool:
-        """End it, gently and then firmly; False if there was nothing to end."""
-        state = self.folder.read()
-        if state is None:
-            return False
-        was_alive = state.supervisor.alive
-        if was_alive:
-            with contextlib.suppress(Exception):
-                if process := state.supervisor.resolve():
-                    process.terminate()
-            processes.wait_gone(state.supervisor, _STOP_S)
-        self._clear(self.folder.read() or state)
-        return was_alive
-
-    def _prepare(self) -> str:
-        """Empty logs, and a new mark."""
-        for log in (self.folder.supervisor_log, self.folder.serve_log, self.folder.gateway_log):
-            log.write_bytes(b"")
-        return uuid.uuid4().hex
-
-    def _wait_state(self, child: subprocess.Popen[bytes]) -> StackState:
-        while True:
-            state = self.folder.read()
-            if state is not None and state.supervisor.pid == child.pid:
-                return state
-            if child.poll() is not None:
-                log = self.folder.supervisor_log
-                raise StartFailed("the supervisor did not start", log, _tail(log))
-            time.sleep(_POLL_S)
-
-    def _wait_ready(self, state: StackState, on_change: OnChange) -> StackState:
-        shown: StackState | None = None
-        while True:
-            if state != shown:
-                on_change(state)
-                shown = state
-            if state.phase is Phase.READY:
-                return state
-            alive = state.supervisor.alive
-            fresh = self.folder.read()
-            if state.phase is Phase.FAILED or (fresh is None and not alive) or not alive:
-                failure = self._failure(fresh or state)
-                self._clear(fresh or state)
-                raise failure
-            time.sleep(_POLL_S)
-            state = fresh or state
-
-    def _failure(self, state: StackState) -> StartFailed:
-        message = state.error or "the stack was stopped before it was ready"
-        log = self.folder.gateway_log if "gateway" in message else self.folder.serve_log
-        return StartFailed(message, log, _tail(log))
-
-    def _clear(self, state: StackState) -> None:
-        """End what is left of a dead stack, and only that; forget it."""
-        left = processes.with_descendants([state.supervisor, *state.processes.values()])
-        left += processes.marked(state.mark)
-        own = os.getpid()
-        processes.end([ref for ref in left if ref.pid != own], 0.0)
-        ray_folder.remove(state.ray_dir)
-        # Another command may have cleared it before, and a new stack may be there by now.
-        current = self.folder.read()
-        if current is None or current.mark == state.mark:
-            self.folder.forget()
+  limelight up --engine fake           no models: rules, for trying the plumbing
+"""
 
 
-def require_packages(config: StackConfig) -> None:
-    """Raise `StartFailed` unless what the stack's processes import is installed."""
-    needed = {"ray", "pydantic_settings", "grpc_health"}
-    if "fake" not in (config.planner.get("engine"), config.segmenter.get("engine")):
-        needed |= {"torch", "transformers"}
-    missing = sorted(name for name in needed if importlib.util.find_spec(name) is None)
-    if missing:
-        raise StartFailed(
-            f"the local stack needs {', '.join(missing)}: pip install 'limelight[models]'"
-        )
+def up(
+    profile: Annotated[
+        CheckpointProfile,
+        typer.Option(help="tiny: the checkpoints that ship with Limelight. full: the real ones."),
+    ] = CheckpointProfile.TINY,
+    segmenter_model: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|HUB_ID", help="A SAM 3 checkpoint."),
+    ] = None,
+    planner_model: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|HUB_ID", help="A Gemma 4 checkpoint."),
+    ] = None,
+    engine: Annotated[
+        StackEngine | None, typer.Option(help="What runs the models. fake: rules without models.")
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where the gateway listens. 0.0.0.0: on every interface, for whoever reaches it.",
+        ),
+    ] = LOOPBACK,
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="The gateway's port; another if it is taken."
+        ),
+    ] = 50551,
+    metrics_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Its /metrics; another port if it is taken."
+        ),
+    ] = 9464,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and end the stack with Ctrl-C.")
+    ] = False,
+    name: options.Name = "default",
+    state_dir: options.StateDir = None,
+) -> None:
+    """Start the local stack: Ray Serve with planner and segmenter, and the gateway.
 
-
-def _tail(log: Path) -> str:
+    Everything listens on loopback only, but for the gateway with --host. A stack that runs already
+    is left as it is.
+    """
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(line[:300] for line in lines[-_LOG_TAIL_LINES:])
+        config = dataclasses.replace(
+            stack_config(
+                name,
+                profile,
+                planner_model=planner_model,
+                segmenter_model=segmenter_model,
+                engine=engine,
+            ),
+            host=host,
+            port=port,
+            metrics_port=metrics_port,
+        )
+    except CheckpointMissing as exc:
+        fail(str(exc), Exit.USAGE)
+    stack, console = local_stack(state_dir, name), err()
+    if foreground:
+        _stay(stack, config, console)
+        return
+    try:
+        with starting(console) as on_change:
+            state, fresh = stack.start(config, on_change)
+    except KeyboardInterrupt:
+        stack.stop()
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    if fresh:
+        console.print(_ready(state), soft_wrap=True)
+    else:
+        console.print(
+            f"already running at [bold]{state.addresses['gateway']}[/bold] "
+            f"(profile {state.config.profile}); `limelight down` ends it",
+            soft_wrap=True,
+        )
+        if (state.config.planner, state.config.segmenter) != (config.planner, config.segmenter):
+            console.print("[yellow]it runs other models than asked for here: end it first[/yellow]")
+
+
+def down(
+    name: options.Name = "default",
+    state_dir: options.StateDir = None,
+) -> None:
+    """End the local stack, if one runs."""
+    console = err()
+    stack = local_stack(state_dir, name)
+    with console.status("stopping") if console.is_terminal else contextlib.nullcontext():
+        stopped = stack.stop()
+    console.print("stopped" if stopped else "nothing was running")
+
+
+def status(
+    as_json: options.AsJson = False,
+    address: options.Address = None,
+    name: options.Name = "default",
+    state_dir: options.StateDir = None,
+) -> None:
+    """Show what runs, where, and whether it is healthy.
+
+    Ends with 0 if all is well, 1 if something is not, 3 if no stack runs.
+    """
+    if address is not None:
+        _show_remote(address, as_json)
+        return
+    state = local_stack(state_dir, name).running()
+    if state is None:
+        if as_json:
+            typer.echo(json.dumps({"name": name, "phase": "stopped", "services": []}))
+            raise typer.Exit(Exit.NO_STACK)
+        fail("no local stack is running", Exit.NO_STACK, "start one with: limelight up")
+    report = describe(state)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _show(report)
+    healthy = all(service["health"] == "serving" for service in report["services"])
+    raise typer.Exit(Exit.OK if healthy else Exit.FAILED)
+
+
+def _stay(stack: Stack, config: StackConfig, console: Console) -> None:
+    started = False
+
+    def on_change(state: StackState) -> None:
+        nonlocal started
+        if state.phase is Phase.READY and not started:
+            started = True
+            console.print(_ready(state), soft_wrap=True)
+            console.print("[dim]Ctrl-C ends it[/dim]")
+        elif state.stage:
+            show(state)
+
+    with starting(console) as show:
+        stack.run(config, on_change)
+    console.print("stopped")
+
+
+def _ready(state: StackState) -> Text:
+    return Text.assemble(
+        ("ready", "bold green"),
+        f" in {state.ready_s:.1f} s at ",
+        (state.addresses["gateway"], "bold"),
+        f"  (metrics http://{state.addresses['metrics']}/metrics)",
+    )
+
+
+def _show(report: dict[str, Any]) -> None:
+    console = out()
+    minutes, seconds = divmod(int(report["uptime_s"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    console.print(
+        f"stack [bold]{report['name']}[/bold] ({report['profile']}) is {report['phase']}, "
+        f"up {hours}:{minutes:02}:{seconds:02}"
+    )
+    console.print(_table(report["services"]))
+    if report["metrics"]:
+        console.print(f"[dim]metrics[/dim] http://{report['metrics']}/metrics")
+
+
+def _show_remote(address: str, as_json: bool) -> None:
+    report = describe_remote(address)
+    services = report["services"]
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        out().print(_table(services))
+    if all(service["health"] == "serving" for service in services):
+        raise typer.Exit(Exit.OK)
+    unreachable = all(service["health"] == "unreachable" for service in services)
+    raise typer.Exit(Exit.NO_STACK if unreachable else Exit.FAILED)
+
+
+def _table(services: list[dict[str, Any]]) -> Table:
+    columns = [key for key in ("name", "health", "address", "model", "pid") if key in services[0]]
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for service in services:
+        color = {"serving": "green", "starting": "yellow"}.get(service["health"], "red")
+        table.add_row(
+            *(
+                Text(str(service[key] or ""), style=color if key == "health" else "")
+                for key in columns
+            )
+        )
+    return table

@@ -1,11 +1,11 @@
-"""Answers as a person reads them: the plan in words, the instances in a table."""
+"""Answers for a reader: the plan in words, the instances in a table."""
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from limelight import ConceptQuery, Plan, Segmentation
+from limelight import ConceptQuery, Plan, PlanOutcome, Segmentation
 
 _ORDINALS = {1: "", 2: "2nd ", 3: "3rd "}
 
@@ -32,7 +32,7 @@ def plan_line(plan: Plan) -> Text:
         line.append(f"{rank}{plan.select.by.value.replace('_', ' ')}{count}", "green")
     if plan.review:
         line.append("  reviewed", "blue")
-    if plan.degraded:
+    if plan.outcome is PlanOutcome.DEGRADED:
         line.append("  degraded: the instruction was taken as one phrase", "yellow")
     if plan.reason:
         line.append(f"\n      {plan.reason}", "dim")
@@ -66,7 +66,10 @@ def footer(answer: Segmentation) -> Text:
     parts = [f"{answer.width} x {answer.height} px"]
     if "total" in answer.timings_ms:
         stages = ", ".join(
-            f"{stage} {value:.0f}" for stage, value in answer.timings_ms.items() if stage != "total"
+            f"{stage} {value:.0f}"
+            for stage, value in answer.timings_ms.items()
+            # "planner.decode" is a part of "plan": in the JSON, not in a line for a person.
+            if stage != "total" and "." not in stage
         )
         parts.append(f"{answer.timings_ms['total']:.0f} ms" + (f" ({stages})" if stages else ""))
     parts += [

@@ -185,7 +185,7 @@ def _jpeg(data: bytes) -> Header:
             frames = 2
         if marker == 0xDA:
             break
-        # Application data and comments stay behind, but for the two that say what the colours are.
+        # Application data and comments stay behind, but for the two that say what the colors are.
         if marker < 0xE0 or marker in (0xE0, 0xEE):
             parts.append(data[at:end])
         at = end
@@ -222,12 +222,12 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def _png(data: bytes) -> Header:
-    length, kind, width, height, depth, colour, method, filtering, interlace = struct.unpack_from(
+    length, kind, width, height, depth, color, method, filtering, interlace = struct.unpack_from(
         ">I4sIIBBBBB", data, 8
     )
     if (length, kind) != (13, b"IHDR"):
         raise _corrupt("does not begin with an IHDR chunk")
-    if depth not in _PNG_DEPTHS.get(colour, ()) or method or filtering or interlace > 1:
+    if depth not in _PNG_DEPTHS.get(color, ()) or method or filtering or interlace > 1:
         raise _corrupt("has an IHDR chunk that no PNG can have")
     parts = [data[:33]]
     packed = 0
@@ -258,9 +258,9 @@ def _png(data: bytes) -> Header:
         raise _corrupt(f"has more than {_MAX_PNG_CHUNKS} chunks")
     if packed == 0:
         raise _corrupt("has no pixels")
-    if colour == 3 and not has_palette:
+    if color == 3 and not has_palette:
         raise _corrupt("has palette pixels but no palette")
-    most = _DEFLATE_RATIO * (packed + 1) * 8 // (depth * _PNG_CHANNELS[colour])
+    most = _DEFLATE_RATIO * (packed + 1) * 8 // (depth * _PNG_CHANNELS[color])
     return Header("PNG", ((width, height),), frames, orientation, b"".join(parts), most)
 
 
@@ -373,7 +373,7 @@ _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _ROWS, _STRIP_BYTES = 273, 277, 278, 279
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT = 322, 323, 324, 325, 339
 # Every tag that pixels can depend on: those above, then fill order, fax options, planar
-# configuration, predictor, colour map, ink set, extra samples, JPEG tables and the YCbCr tags.
+# configuration, predictor, color map, ink set, extra samples, JPEG tables and the YCbCr tags.
 _TIFF_KEPT = {
     _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _ROWS,
     _STRIP_BYTES, _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT,

@@ -5,7 +5,7 @@ segmenter call `decode` in a thread pool, where the pixels are used. Both judge 
 (`services.codecs.headers`) and the same `ImageLimits`, so what was admitted can be decoded.
 
 An image is what a viewer shows: Exif orientation applied, the first frame of several, transparency
-on white, 16 bits scaled to 8. Colour profiles are not applied.
+on white, 16 bits scaled to 8. Color profiles are not applied.
 """
 
 import hashlib
@@ -25,8 +25,12 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from limelight.paths import FieldPath
 from services.codecs.headers import Header, Malformed, exif_orientation, read_header
 from services.errors import InvalidMedia, Reason, ServiceError, TooLarge
+
+# Where a request that has one image has it.
+IMAGE_CONTENT = FieldPath(("image", "content"))
 
 Rgb = NDArray[np.uint8]
 
@@ -73,7 +77,7 @@ class ImageHeader:
 
 
 def probe(
-    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: str = "image.content"
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: FieldPath = IMAGE_CONTENT
 ) -> ImageHeader:
     """What `data` says of itself, if it is an image that `decode` would try to decode.
 
@@ -86,7 +90,9 @@ def probe(
     return ImageHeader(width, height, header.format, header.frames, image.mode, header.orientation)
 
 
-def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: str = "image.content") -> Rgb:
+def decode(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: FieldPath = IMAGE_CONTENT
+) -> Rgb:
     """The pixels of `data`: uint8 (H, W, 3) RGB, C-contiguous, as a viewer shows them.
 
     Safe to call from many threads. Raises `InvalidMedia` or `TooLarge` with the reason, at `field`.
@@ -128,7 +134,7 @@ def content_hash(data: bytes) -> str:
 
 
 @contextmanager
-def _faults_named(field: str) -> Iterator[None]:
+def _faults_named(field: FieldPath) -> Iterator[None]:
     """Turns whatever a decoder raises within the block into `InvalidMedia` at `field`.
 
     Pillow and the libraries below it raise nearly every built-in exception on crafted files.
@@ -150,7 +156,7 @@ def _faults_named(field: str) -> Iterator[None]:
         ) from error
 
 
-def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile.ImageFile, Header]:
+def _open(data: bytes, limits: ImageLimits, field: FieldPath) -> tuple[ImageFile.ImageFile, Header]:
     """The image behind `data`, no pixel decoded yet, after every check that a header allows."""
     if not data:
         raise InvalidMedia(Reason.IMAGE_MISSING, "the image is empty", field=field)
@@ -202,7 +208,7 @@ def _open(data: bytes, limits: ImageLimits, field: str) -> tuple[ImageFile.Image
     return image, header
 
 
-def _check_size(width: int, height: int, limits: ImageLimits, field: str) -> None:
+def _check_size(width: int, height: int, limits: ImageLimits, field: FieldPath) -> None:
     if width == 0 or height == 0:
         raise InvalidMedia(
             Reason.IMAGE_BAD_SHAPE, f"the image is {width}x{height}: it has no pixels", field=field
@@ -216,7 +222,7 @@ def _check_size(width: int, height: int, limits: ImageLimits, field: str) -> Non
         )
 
 
-def _check_shape(width: int, height: int, limits: ImageLimits, field: str) -> None:
+def _check_shape(width: int, height: int, limits: ImageLimits, field: FieldPath) -> None:
     short, long = sorted((width, height))
     if short < limits.min_side:
         raise InvalidMedia(
@@ -275,8 +281,8 @@ def _to_rgb(image: Image.Image, *, min_is_white: bool) -> Rgb:
         band = image.crop((0, top, width, min(top + rows, height)))
         if image.mode in _SIXTEEN_BITS:
             deep = np.asarray(band).astype(np.uint32)
-            grey = ((deep * 255 + 32767) // 65535).astype(np.uint8)
-            rgb[top : top + rows] = (255 - grey if min_is_white else grey)[..., None]
+            gray = ((deep * 255 + 32767) // 65535).astype(np.uint8)
+            rgb[top : top + rows] = (255 - gray if min_is_white else gray)[..., None]
         elif has_alpha:
             rgb[top : top + rows] = _on_white(np.asarray(band.convert("RGBA")))
         else:

@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from services.codecs.masks import Mask
-from services.domain import Box
+from limelight.masks import Mask
+from limelight.values import Box
 
 Rgb = NDArray[np.uint8]
 Rgba = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 _GOLDEN_ANGLE = 137.50776
-_WHITE: Colour = (255, 255, 255)
-_INK: Colour = (16, 18, 24)
-_PALE: Colour = (186, 192, 204)
+_WHITE: Color = (255, 255, 255)
+_INK: Color = (16, 18, 24)
+_PALE: Color = (186, 192, 204)
 
 
-def instance_colour(id: int) -> Colour:
-    """The colour of instance `id`, counted from 1: always the same, and far from its neighbours'.
+def instance_color(id: int) -> Color:
+    """The color of instance `id`, counted from 1: always the same, and far from its neighbors'.
 
     Hues follow the golden angle in OKLCH (Ottosson 2020), where equal steps look equal, and
     lightness takes turns, so that the first dozen differ also for those who see fewer hues.
@@ -36,10 +36,10 @@ def instance_colour(id: int) -> Colour:
     hue = math.radians((256 + _GOLDEN_ANGLE * (id - 1)) % 360)
     lightness = (0.68, 0.74, 0.62)[(id - 1) % 3]
     for step in range(20, 0, -1):  # the strongest chroma that sRGB has there
-        colour = _oklch_to_srgb(lightness, 0.01 * step, hue)
-        if all(-0.002 <= channel <= 1.002 for channel in colour):
+        color = _oklch_to_srgb(lightness, 0.01 * step, hue)
+        if all(-0.002 <= channel <= 1.002 for channel in color):
             break
-    red, green, blue = (round(255 * min(1.0, max(0.0, channel))) for channel in colour)
+    red, green, blue = (round(255 * min(1.0, max(0.0, channel))) for channel in color)
     return red, green, blue
 
 
@@ -53,26 +53,26 @@ def overlay(
     ids: Sequence[int] = (),
     fill: float = 0.24,
 ) -> Rgb:
-    """`rgb` with each mask tinted and outlined in its instance's colour, and tagged.
+    """`rgb` with each mask tinted and outlined in its instance's color, and tagged.
 
     `labels`, `boxes`, `scores` and `ids` are empty or as many as `masks`; `ids` default to 1, 2 ...
-    and decide the colours; an empty label has no tag; a box is drawn where one is given. `fill` is
+    and decide the colors; an empty label has no tag; a box is drawn where one is given. `fill` is
     the tint's opacity, 0 to 1. Tags stay inside the image and off each other where there is room.
     """
     _check(rgb, masks)
     for name, given in (("labels", labels), ("boxes", boxes), ("scores", scores), ("ids", ids)):
         if given and len(given) != len(masks):
             raise ValueError(f"{len(given)} {name} for {len(masks)} masks")
-    colours = [instance_colour(id) for id in (ids or range(1, len(masks) + 1))]
+    colors = [instance_color(id) for id in (ids or range(1, len(masks) + 1))]
     canvas = Image.fromarray(rgb)
     line = _line_width(canvas.size)
     # Large ones first, so that a small thing before a large one keeps its outline.
     for index in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
-        _paint(canvas, masks[index], colours[index], line, fill)
-    for box, colour in zip(boxes, colours, strict=False):
-        _draw_box(canvas, box, colour, line)
+        _paint(canvas, masks[index], colors[index], line, fill)
+    for box, color in zip(boxes, colors, strict=False):
+        _draw_box(canvas, box, color, line)
     tags = [
-        _Tag(label, scores[i] if scores else None, colours[i], extent)
+        _Tag(label, scores[i] if scores else None, colors[i], extent)
         for i, label in enumerate(labels)
         if label and (extent := _extent(masks[i])) is not None
     ]
@@ -82,7 +82,7 @@ def overlay(
 
 
 def spotlight(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
-    """`rgb` with all that is outside the masks dimmed and drained of colour, in a fall of light."""
+    """`rgb` with all that is outside the masks dimmed and drained of color, in a fall of light."""
     _check(rgb, masks)
     image = Image.fromarray(rgb)
     dark = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.2)).enhance(0.34)
@@ -119,8 +119,8 @@ def cutout(rgb: Rgb, masks: Sequence[Mask], *, crop: bool = True) -> Rgba:
     return rgba
 
 
-def replace_background(rgb: Rgb, masks: Sequence[Mask], background: Colour | Rgb) -> Rgb:
-    """`rgb` with everything outside the masks replaced by a colour, or by an RGB image of any size.
+def replace_background(rgb: Rgb, masks: Sequence[Mask], background: Color | Rgb) -> Rgb:
+    """`rgb` with everything outside the masks replaced by a color, or by an RGB image of any size.
 
     The image is scaled to cover and cut evenly on both sides.
     """
@@ -196,7 +196,7 @@ def _line_width(size: tuple[int, int]) -> float:
     return min(8.0, max(1.6, math.sqrt(size[0] * size[1]) / 270))
 
 
-def _paint(canvas: Image.Image, mask: Mask, colour: Colour, line: float, fill: float) -> None:
+def _paint(canvas: Image.Image, mask: Mask, color: Color, line: float, fill: float) -> None:
     """Tints `mask` and draws its outline, with a white one around it that sets it off anywhere."""
     extent = _extent(mask)
     if extent is None:
@@ -216,9 +216,9 @@ def _paint(canvas: Image.Image, mask: Mask, colour: Colour, line: float, fill: f
     tint = field.point([round(fill * level) for level in range(256)])
     stroke = field.point([_coverage(abs(d), line / 2) for d in distance])
     keyline = field.point([_coverage(abs(d + 0.75 * line), 0.25 * line) for d in distance])
-    canvas.paste(colour, (x0, y0), tint)
+    canvas.paste(color, (x0, y0), tint)
     canvas.paste(_WHITE, (x0, y0), keyline)
-    canvas.paste(colour, (x0, y0), stroke)
+    canvas.paste(color, (x0, y0), stroke)
 
 
 def _coverage(distance: float, half_width: float) -> int:
@@ -226,11 +226,11 @@ def _coverage(distance: float, half_width: float) -> int:
     return round(255 * min(1.0, max(0.0, half_width - distance + 0.5)))
 
 
-def _draw_box(canvas: Image.Image, box: Box, colour: Colour, line: float) -> None:
+def _draw_box(canvas: Image.Image, box: Box, color: Color, line: float) -> None:
     draw = ImageDraw.Draw(canvas)
     draw.rectangle(
         (box.x0, box.y0, max(box.x0, box.x1 - 1), max(box.y0, box.y1 - 1)),
-        outline=colour,
+        outline=color,
         width=max(1, round(0.7 * line)),
     )
 
@@ -244,7 +244,7 @@ class _Tag:
 
     label: str
     score: float | None
-    colour: Colour
+    color: Color
     extent: _Extent
 
 
@@ -328,7 +328,7 @@ class _Crowd:
 
 
 def _tag_picture(tag: _Tag, size: float, image_width: int) -> Image.Image:
-    """A dark rounded tag, RGBA: a dot of the instance's colour, the label, and the score paler."""
+    """A dark rounded tag, RGBA: a dot of the instance's color, the label, and the score paler."""
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is never the bitmap font
     score = "" if tag.score is None else f"{round(100 * tag.score)}%"
@@ -345,7 +345,7 @@ def _tag_picture(tag: _Tag, size: float, image_width: int) -> Image.Image:
     edge = (0, 0, 4 * width - 1, 4 * height - 1)
     draw.rounded_rectangle(edge, radius=1.3 * height, fill=(*_INK, 222))
     top = 2 * height - 2 * dot
-    draw.ellipse((4 * margin, top, 4 * (margin + dot), top + 4 * dot), fill=(*tag.colour, 255))
+    draw.ellipse((4 * margin, top, 4 * (margin + dot), top + 4 * dot), fill=(*tag.color, 255))
     picture = shape.resize((width, height), Image.Resampling.BOX)
     draw = ImageDraw.Draw(picture)
     draw.text((left, down), label, font=font, fill=(*_WHITE, 255))
@@ -365,7 +365,7 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return text.rstrip() + "…"
 
 
-# --- colour -------------------------------------------------------------------------------------
+# --- color -------------------------------------------------------------------------------------
 
 
 def _oklch_to_srgb(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:

@@ -9,16 +9,20 @@ import sys
 from services.gateway.app import start
 from services.gateway.settings import Settings
 from services.logs import configure
+from services.rpc.tracing import TRACING
 
 
 def main() -> None:
     _explain()
     settings = Settings()
     configure(settings.log_level)
+    TRACING.configure(settings.otlp_endpoint, "limelight-gateway", settings.trace_ratio)
     try:
         asyncio.run(_serve(settings))
     except OSError as exc:
         sys.exit(f"limelight gateway: {exc}")
+    finally:
+        TRACING.close()
 
 
 async def _serve(settings: Settings) -> None:

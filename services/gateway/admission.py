@@ -1,4 +1,4 @@
-"""Who may come in: the first layer of admission, before a pixel is decoded.
+"""Who may come in: the first layer of admission, before anything of a request is looked into.
 
 Calls and the bytes they hold are capped, and a call is shed when what is left of its deadline is
 less than the quickest answer of late. What is shed costs nothing and is told when to come again.
@@ -8,19 +8,34 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from services.caller import Caller
 from services.deadline import Deadline
 from services.errors import Overloaded, Reason, Unavailable
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import GatewayMetrics
 
 # How long an answer's duration counts: a slow minute must not shed the calls of the next.
 WINDOW_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call is estimated to take.
+
+    Attributes:
+        kind: calls of one kind take about equally long.
+        held_bytes: image bytes that the call holds for as long as it lives.
+    """
+
+    kind: str
+    held_bytes: int
+
+
 class Admission:
     """Admits calls of one event loop."""
 
-    def __init__(self, max_in_flight: int, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, max_in_flight: int, max_bytes: int, metrics: GatewayMetrics) -> None:
         self._max_in_flight = max_in_flight
         self._max_bytes = max_bytes
         self._metrics = metrics
@@ -31,26 +46,40 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
+        """Calls worked on now."""
         return self._in_flight
+
+    @property
+    def held_bytes(self) -> int:
+        """Image bytes held now."""
+        return self._bytes
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing more is admitted."""
+        return self._draining
 
     def drain(self) -> None:
         """Admit nothing more; what runs goes on."""
         self._draining = True
 
     @contextmanager
-    def admit(self, kind: str, size_bytes: int, deadline: Deadline) -> Iterator[None]:
-        """Hold a place for one call of `kind` (calls of a kind take alike long).
+    def admit(self, caller: Caller, cost: Cost, deadline: Deadline) -> Iterator[None]:
+        """Hold a place for one call of `caller`.
 
-        Raises `Overloaded` with a time to come again, or `Unavailable` while draining.
+        Raises:
+            Overloaded: there is no room, or not enough time; with a time to come again.
+            Unavailable: the gateway drains.
+            DeadlinePassed: it is too late already.
         """
-        self._check(kind, size_bytes, deadline)
-        self._hold(1, size_bytes)
+        self._check(caller, cost, deadline)
+        self._hold(1, cost.held_bytes)
         begin = time.monotonic()
         try:
             yield
-            self._remember(kind, time.monotonic() - begin)
+            self._remember(cost.kind, time.monotonic() - begin)
         finally:
-            self._hold(-1, -size_bytes)
+            self._hold(-1, -cost.held_bytes)
 
     def quickest_s(self, kind: str) -> float:
         """Seconds the quickest recent answer of `kind` took; 0 when there is none."""
@@ -62,27 +91,31 @@ class Admission:
             recent.popleft()
         return min((seconds for _, seconds in recent), default=0.0)
 
-    def _check(self, kind: str, size_bytes: int, deadline: Deadline) -> None:
+    def _check(self, caller: Caller, cost: Cost, deadline: Deadline) -> None:
         if self._draining:
-            self._metrics.shed.labels("draining").inc()
+            self._count_shed("draining", caller)
             raise Unavailable(Reason.DRAINING, "the server is shutting down", retry_after_s=1.0)
         deadline.check()
         if self._in_flight >= self._max_in_flight:
-            self._shed("in_flight", f"{self._in_flight} calls are being worked on", kind)
-        if self._bytes + size_bytes > self._max_bytes and self._in_flight:
-            self._shed("bytes", "the images being worked on fill the memory set aside", kind)
+            self._shed("in_flight", f"{self._in_flight} calls are in progress", caller, cost)
+        if self._bytes + cost.held_bytes > self._max_bytes and self._in_flight:
+            self._shed("bytes", "the images in progress fill the memory set aside", caller, cost)
         remaining = deadline.remaining_s()
-        if remaining is not None and remaining < self.quickest_s(kind):
-            self._shed("deadline", "the deadline is nearer than any recent answer", kind)
+        if remaining is not None and remaining < self.quickest_s(cost.kind):
+            self._shed("deadline", "the deadline is nearer than any recent answer", caller, cost)
 
-    def _shed(self, reason: str, message: str, kind: str) -> None:
-        self._metrics.shed.labels(reason).inc()
-        retry_after_s = max(0.1, self.quickest_s(kind))
+    def _shed(self, why: str, message: str, caller: Caller, cost: Cost) -> None:
+        self._count_shed(why, caller)
+        retry_after_s = max(0.1, self.quickest_s(cost.kind))
         raise Overloaded(Reason.OVERLOADED, message, retry_after_s=retry_after_s)
 
-    def _hold(self, calls: int, size_bytes: int) -> None:
+    def _count_shed(self, why: str, caller: Caller) -> None:
+        self._metrics.shed.labels(why).inc()
+        self._metrics.tenant_shed.labels(caller.tenant, why).inc()
+
+    def _hold(self, calls: int, held_bytes: int) -> None:
         self._in_flight += calls
-        self._bytes += size_bytes
+        self._bytes += held_bytes
         self._metrics.in_flight.set(self._in_flight)
         self._metrics.in_flight_bytes.set(self._bytes)
 

@@ -3,22 +3,28 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from services.domain import Instance, ModelInfo, Plan, PlanOutcome, Verdict
+from limelight.masks import Polygon
+from limelight.values import RLE, ModelInfo, Plan, PlanOutcome, QueryOutcome, Verdict
+from services.domain import SegmentedInstance
 from services.gateway.tasks import RenderSpec
 
-
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
-    """What became of one query: its phrase, its presence, how many instances it gave."""
-
-    phrase: str
-    presence: float
-    found: int
+WrittenMask: TypeAlias = RLE | bytes | list[Polygon]
 
 
 @dataclass(frozen=True, slots=True)
-class Rendering:
+class MaskedInstance:
+    """An instance and its mask as the caller asked for it: run lengths, a PNG's bytes, polygons, or
+    None where no masks were asked for.
+    """
+
+    instance: SegmentedInstance
+    mask: WrittenMask | None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPicture:
     """A picture that was asked for, encoded."""
 
     spec: RenderSpec
@@ -26,22 +32,22 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanMade:
+class PlanEvent:
     """The plan is known."""
 
     plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
-class CandidatesFound:
+class CandidatesEvent:
     """The segmenter has answered; nothing is excluded, selected or reviewed yet."""
 
-    candidates: tuple[Instance, ...]
+    candidates: tuple[MaskedInstance, ...]
     queries: tuple[QueryOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictGiven:
+class VerdictEvent:
     """The planner has looked at one candidate."""
 
     verdict: Verdict
@@ -54,18 +60,20 @@ class Answer:
     width: int
     height: int
     plan: Plan
-    instances: tuple[Instance, ...]
+    instances: tuple[MaskedInstance, ...]
     queries: tuple[QueryOutcome, ...]
     summary: str
-    renderings: tuple[Rendering, ...]
+    pictures: tuple[RenderedPicture, ...]
     timings_ms: dict[str, float]
     models: tuple[ModelInfo, ...]
 
 
-Event = PlanMade | CandidatesFound | VerdictGiven | Answer
+PipelineEvent: TypeAlias = PlanEvent | CandidatesEvent | VerdictEvent | Answer
 
 
-def summarize(plan: Plan, instances: Sequence[Instance], queries: Sequence[QueryOutcome]) -> str:
+def summarize(
+    plan: Plan, instances: Sequence[SegmentedInstance], queries: Sequence[QueryOutcome]
+) -> str:
     """One sentence for a person; says plainly when nothing was found, and why."""
     if plan.outcome is PlanOutcome.REFUSED:
         return "Nothing to look for" + (f": {plan.reason}" if plan.reason else ".")
@@ -80,6 +88,6 @@ def summarize(plan: Plan, instances: Sequence[Instance], queries: Sequence[Query
             text = f"Nothing is left of {names} after exclusion, review and selection."
         else:
             text = f"Nothing was found for {names}."
-    if plan.degraded:
+    if plan.outcome is PlanOutcome.DEGRADED:
         text += " The planner gave no valid plan; the instruction was taken as one phrase."
     return text

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Thread
@@ -15,17 +16,23 @@ from prometheus_client import start_http_server
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from services.errors import Reason
 from services.gateway.admission import Admission
-from services.gateway.metrics import Metrics
-from services.gateway.peers import ChannelPool, Peer, PlannerPeer, SegmenterPeer
+from services.gateway.channels import ChannelPool
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.peers import Peer, PlannerPeer, SegmenterPeer
 from services.gateway.pipeline import Pipeline
+from services.gateway.rules import TaskRules
 from services.gateway.servicer import LimelightServicer
 from services.gateway.settings import Settings
-from services.gateway.tasks import TaskReader
 from services.rpc.interceptors import CallInterceptor
+from services.rpc.methods import MethodPolicy, rpcs
 
 logger = logging.getLogger(__name__)
 
 SERVICE = limelight_pb2.DESCRIPTOR.services_by_name["LimelightService"].full_name
+# Names for health checks, besides the process ("") and the whole service. Calls with
+# queries need the segmenter alone, and are answered while the planner is away.
+PLANNER_HEALTH = "planner"
+SEGMENTER_HEALTH = "segmenter"
 # How often the gateway looks whether its peers are connected.
 WATCH_S = 1.0
 
@@ -36,15 +43,20 @@ class Gateway:
 
     address: str
     metrics_address: str
-    metrics: Metrics
+    metrics: GatewayMetrics
     _server: grpc.aio.Server
     _health: health.aio.HealthServicer
     _admission: Admission
-    _pools: tuple[ChannelPool, ChannelPool]
+    _peers: tuple[Peer, ...]
     _executor: ThreadPoolExecutor
     _http: tuple[WSGIServer, Thread] | None
     _drain_s: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def draining(self) -> bool:
+        """Whether new calls are refused."""
+        return self._admission.draining
 
     async def drain(self) -> None:
         """Take nothing new, let what runs finish (`drain_s` at most), and close.
@@ -57,10 +69,10 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await self._server.stop(self._drain_s)
-        await asyncio.gather(*(pool.close() for pool in self._pools))
+        await asyncio.gather(*(peer.close() for peer in self._peers))
         self._executor.shutdown(wait=False, cancel_futures=True)
         if self._http is not None:
-            self._http[0].shutdown()
+            await asyncio.to_thread(self._http[0].shutdown)
             self._http[0].server_close()
         logger.info("drained")
 
@@ -71,53 +83,44 @@ class Gateway:
 
 async def start(settings: Settings) -> Gateway:
     """Bind and serve. Raises OSError when a port is taken."""
-    metrics = Metrics()
+    metrics = GatewayMetrics()
     executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pixels")
-    pools = tuple(
-        ChannelPool(address, settings.channels, settings.max_message_bytes)
-        for address in (settings.planner_address, settings.segmenter_address)
-    )
-    planner = Peer(
-        pools[0],
+    planner = _peer(
+        settings,
+        settings.planner_address,
         settings.planner_application,
         Reason.PLANNER_UNAVAILABLE,
-        settings.peer_attempts,
-        metrics.client,
+        metrics,
     )
-    segmenter = Peer(
-        pools[1],
+    segmenter = _peer(
+        settings,
+        settings.segmenter_address,
         settings.segmenter_application,
         Reason.SEGMENTER_UNAVAILABLE,
-        settings.peer_attempts,
-        metrics.client,
+        metrics,
     )
-    reader = TaskReader(settings)
+    rules = TaskRules(settings)
     admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, metrics)
     pipeline = Pipeline(
         PlannerPeer(planner),
         SegmenterPeer(segmenter),
         executor,
-        reader.image_limits,
+        rules.image_limits,
         metrics,
         settings.max_instances,
         settings.max_review_candidates,
     )
-    servicer = LimelightServicer(reader, admission, pipeline, executor)
+    servicer = LimelightServicer(rules, admission, pipeline, metrics.stage)
 
     server = grpc.aio.server(
-        interceptors=[
-            CallInterceptor(
-                metrics.server,
-                timed=f"/{SERVICE}/",
-                default_timeout_s=settings.default_timeout_s,
-                max_timeout_s=settings.max_timeout_s,
-            )
-        ],
+        interceptors=[CallInterceptor(metrics.server, policies(settings))],
         options=[
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             # Two gateways must not share a port by chance: the second is to fail, loudly.
             ("grpc.so_reuseport", 0),
+            # By gRPC's two-step GOAWAY: a call that crosses it on the wire is still answered.
+            ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ],
@@ -136,7 +139,8 @@ async def start(settings: Settings) -> Gateway:
         raise OSError(f"cannot listen on {settings.listen}: {exc}") from exc
     http, metrics_address = _serve_metrics(settings.metrics_listen, metrics)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    await health_servicer.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
+    for name in (SERVICE, PLANNER_HEALTH, SEGMENTER_HEALTH):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
     gateway = Gateway(
         address=f"{host}:{port}",
@@ -145,30 +149,58 @@ async def start(settings: Settings) -> Gateway:
         _server=server,
         _health=health_servicer,
         _admission=admission,
-        _pools=(pools[0], pools[1]),
+        _peers=(planner, segmenter),
         _executor=executor,
         _http=http,
         _drain_s=settings.drain_s,
     )
-    gateway._tasks.append(asyncio.create_task(_watch(health_servicer, (planner, segmenter))))
+    gateway._tasks += [
+        asyncio.create_task(planner.keep()),
+        asyncio.create_task(segmenter.keep()),
+        asyncio.create_task(
+            _watch(health_servicer, {PLANNER_HEALTH: planner, SEGMENTER_HEALTH: segmenter})
+        ),
+    ]
     return gateway
 
 
-async def _watch(servicer: health.aio.HealthServicer, peers: tuple[Peer, Peer]) -> None:
-    """Keep the public service's health: SERVING while both services are connected."""
-    was: bool | None = None
+def _peer(
+    settings: Settings, address: str, application: str, away: Reason, metrics: GatewayMetrics
+) -> Peer:
+    pool = ChannelPool(
+        address, settings.channels, settings.max_message_bytes, settings.channel_renew_s
+    )
+    return Peer(pool, application, away, settings.peer_attempts, metrics.client, settings.silence_s)
+
+
+def policies(settings: Settings) -> dict[str, MethodPolicy]:
+    """How each public method's calls are held, by path; every method has a policy."""
+    image = MethodPolicy(settings.default_timeout_s, settings.max_timeout_s)
+    by_method = {"Segment": image, "SegmentStream": image}
+    return {
+        rpc.path: by_method[name] for name, rpc in rpcs(limelight_pb2, "LimelightService").items()
+    }
+
+
+async def _watch(servicer: health.aio.HealthServicer, peers: Mapping[str, Peer]) -> None:
+    """Keep the health of each peer under its name, and of the public service: all of them."""
+    known: dict[str, bool] = {}
     while True:
-        states = [peer.ready for peer in peers]  # each is asked, so that idle ones connect
-        ready = all(states)
-        if ready is not was:
-            status = health_pb2.HealthCheckResponse
-            await servicer.set(SERVICE, status.SERVING if ready else status.NOT_SERVING)
-            logger.info("peers", extra={"fields": {"ready": ready}})
-            was = ready
+        states = {name: peer.ready for name, peer in peers.items()}
+        states[SERVICE] = all(states.values())
+        for name, ready in states.items():
+            if known.get(name) is not ready:
+                status = health_pb2.HealthCheckResponse
+                await servicer.set(name, status.SERVING if ready else status.NOT_SERVING)
+        if states != known:
+            logger.info("peers", extra={"fields": states})
+            known = states
         await asyncio.sleep(WATCH_S)
 
 
-def _serve_metrics(listen: str, metrics: Metrics) -> tuple[tuple[WSGIServer, Thread] | None, str]:
+def _serve_metrics(
+    listen: str, metrics: GatewayMetrics
+) -> tuple[tuple[WSGIServer, Thread] | None, str]:
     if not listen:
         return None, ""
     host, _, port = listen.rpartition(":")

@@ -6,21 +6,15 @@ lower id, so the same plan and masks give the same answer.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from services.codecs.masks import centroid, intersection_areas, rle_iou
-from services.domain import (
-    ConceptQuery,
-    Instance,
-    Plan,
-    Provenance,
-    SegmentedImage,
-    SelectBy,
-    Selection,
-)
+from limelight.masks import centroid, intersection_areas, rle_iou
+from limelight.values import ConceptQuery, Plan, SelectBy, Selection
+from services.domain import Provenance, SegmentedImage, SegmentedInstance
+from services.selection import rank_key
 
 # Two candidates of different queries with a greater IoU are the same thing ("animal" and "dog").
 SAME_IOU = 0.7
@@ -28,17 +22,19 @@ SAME_IOU = 0.7
 EXCLUDED_COVER = 0.5
 
 
-def found(plan: Plan, image: SegmentedImage) -> list[Instance]:
+def found(plan: Plan, image: SegmentedImage) -> list[SegmentedInstance]:
     """Every candidate of `include`, best score first, ids from 1; the same thing only once."""
     drafts = _instances(plan.include, image, first=0)
-    kept: list[Instance] = []
+    kept: list[SegmentedInstance] = []
     for item in sorted(drafts, key=lambda item: -item.score):
         if not any(_same(item, better) for better in kept):
             kept.append(item)
     return [replace(item, id=number) for number, item in enumerate(kept, start=1)]
 
 
-def excluded(plan: Plan, image: SegmentedImage, candidates: Sequence[Instance]) -> set[int]:
+def excluded(
+    plan: Plan, image: SegmentedImage, candidates: Sequence[SegmentedInstance]
+) -> set[int]:
     """The ids of the candidates that `exclude` takes away."""
     against = _instances(plan.exclude, image, first=len(plan.include))
     if not against or not candidates:
@@ -49,18 +45,21 @@ def excluded(plan: Plan, image: SegmentedImage, candidates: Sequence[Instance]) 
 
 
 def selected(
-    selection: Selection | None, candidates: Sequence[Instance], width: int, height: int
-) -> list[Instance]:
+    selection: Selection | None, candidates: Sequence[SegmentedInstance], width: int, height: int
+) -> list[SegmentedInstance]:
     """The candidates `selection` keeps, in its order; all of them, in theirs, without one."""
     if selection is None:
         return list(candidates)
-    key = _order(selection.by, width, height)
-    ranked = sorted(candidates, key=lambda item: (key(item), -item.score, item.id))
+
+    def order(item: SegmentedInstance) -> tuple[float, float, int]:
+        return (_rank(item, selection.by, width, height), -item.score, item.id)
+
+    ranked = sorted(candidates, key=order)
     first = selection.rank - 1
     return ranked[first : first + selection.count]
 
 
-def _same(a: Instance, b: Instance) -> bool:
+def _same(a: SegmentedInstance, b: SegmentedInstance) -> bool:
     """Whether two queries found the same thing. Within one, the segmenter has seen to it."""
     if a.provenance.query == b.provenance.query:
         return False
@@ -72,36 +71,22 @@ def _same(a: Instance, b: Instance) -> bool:
     return rle_iou(a.mask, b.mask) > SAME_IOU
 
 
-def _order(by: SelectBy, width: int, height: int) -> Callable[[Instance], float]:
-    def at(item: Instance) -> tuple[float, float]:
-        return centroid(item.mask) or (math.inf, math.inf)
-
-    match by:
-        case SelectBy.LEFTMOST:
-            return lambda item: at(item)[0]
-        case SelectBy.RIGHTMOST:
-            return lambda item: -at(item)[0]
-        case SelectBy.TOPMOST:
-            return lambda item: at(item)[1]
-        case SelectBy.BOTTOMMOST:
-            return lambda item: -at(item)[1]
-        case SelectBy.LARGEST:
-            return lambda item: -item.area
-        case SelectBy.SMALLEST:
-            return lambda item: item.area
-        case SelectBy.NEAREST_CENTER:
-            center = ((width - 1) / 2, (height - 1) / 2)
-            return lambda item: math.dist(at(item), center)
-        case SelectBy.HIGHEST_SCORE:
-            return lambda item: -item.score
+def _rank(item: SegmentedInstance, by: SelectBy, width: int, height: int) -> float:
+    # An empty mask has no place: it comes last.
+    position = centroid(item.mask)
+    if position is None:
+        return math.inf
+    return rank_key(
+        by, position=position, area=item.area, score=item.score, width=width, height=height
+    )
 
 
 def _instances(
     queries: Sequence[ConceptQuery], image: SegmentedImage, first: int
-) -> list[Instance]:
+) -> list[SegmentedInstance]:
     """The detections of `queries`, whose results start at index `first`; ids are not given yet."""
     return [
-        Instance(
+        SegmentedInstance(
             id=0,
             label=query.phrase or "exemplar",
             phrase=query.phrase,

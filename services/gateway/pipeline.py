@@ -1,45 +1,78 @@
-"""The main job, in reading order: plan -> segment -> exclude -> review -> select -> render.
+"""The main job, in reading order: plan -> segment -> exclude -> review -> select -> draw.
 
 `run` yields what happens as it happens, and the answer last; `Segment` keeps the last,
-`SegmentStream` sends them all. Cancelling it cancels whatever it waits for.
+`SegmentStream` sends them all. Canceling it cancels whatever it waits for.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from services.codecs.images import ImageLimits
-from services.domain import (
-    Candidate,
-    Instance,
+from limelight.paths import FieldPath
+from limelight.values import (
+    MaskFormat,
     ModelInfo,
     Plan,
     PlanOutcome,
-    SegmentedImage,
+    QueryOutcome,
+    ReviewMode,
     Verdict,
     VerdictKind,
 )
-from services.errors import InvalidRequest, Reason
+from services.codecs.images import ImageLimits
+from services.domain import Candidate, SegmentedImage, SegmentedInstance
+from services.errors import InvalidRequest, Reason, ServiceError
 from services.gateway import execution, rendering
 from services.gateway.answers import (
     Answer,
-    CandidatesFound,
-    Event,
-    PlanMade,
-    QueryOutcome,
-    Rendering,
-    VerdictGiven,
+    CandidatesEvent,
+    MaskedInstance,
+    PipelineEvent,
+    PlanEvent,
+    RenderedPicture,
+    VerdictEvent,
     summarize,
 )
-from services.gateway.metrics import Metrics, StageClock
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import PlannerPeer, SegmenterPeer
-from services.gateway.tasks import ReviewMode, Task
+from services.gateway.reading import IMAGE, INSTRUCTION, QUERIES, TASK
+from services.gateway.tasks import ImageTask
 from services.rpc.metadata import CallContext
+from services.stages import StageTimer
 
 R = TypeVar("R")
+
+# A peer's request names its fields otherwise than the caller's does.
+_PEERS_QUERIES = FieldPath(("queries",))
+_FIELDS = {
+    FieldPath(("image", "content")): IMAGE,
+    FieldPath(("instruction",)): INSTRUCTION,
+    FieldPath(("score_threshold",)): TASK / "score_threshold",
+    FieldPath(("max_instances",)): TASK / "max_instances",
+}
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """What a run collects on its way: the models that took part, and the peers' own timings."""
+
+    models: list[ModelInfo] = field(default_factory=list)
+    parts_ms: dict[str, float] = field(default_factory=dict)
+
+    def segmenter(self, model: ModelInfo, timings_ms: dict[str, float]) -> None:
+        self.models.append(model)
+        self.parts_ms |= timings_ms
+
+    def planner(self, model: ModelInfo, timings_ms: dict[str, float]) -> None:
+        """Plan and review are two calls of one model; what both do adds up."""
+        if model not in self.models:
+            self.models.append(model)
+        for stage, spent in timings_ms.items():
+            name = f"planner.{stage}"
+            self.parts_ms[name] = self.parts_ms.get(name, 0.0) + spent
 
 
 class Pipeline:
@@ -51,7 +84,7 @@ class Pipeline:
         segmenter: SegmenterPeer,
         executor: Executor,
         limits: ImageLimits,
-        metrics: Metrics,
+        metrics: GatewayMetrics,
         max_instances: int,
         max_review_candidates: int,
     ) -> None:
@@ -63,41 +96,37 @@ class Pipeline:
         self._max_instances = max_instances
         self._max_review = max_review_candidates
 
-    async def run(self, task: Task, call: CallContext) -> AsyncIterator[Event]:
+    async def run(
+        self, task: ImageTask, call: CallContext, timer: StageTimer
+    ) -> AsyncIterator[PipelineEvent]:
         """Yield the events of one request; the last is its `Answer`. Raises `ServiceError`."""
-        with StageClock(self._metrics) as clock:
-            async for event in self._stages(task, call, clock):
-                yield event
+        record = RunRecord()
 
-    async def _stages(
-        self, task: Task, call: CallContext, clock: StageClock
-    ) -> AsyncIterator[Event]:
-        models: list[ModelInfo] = []
+        plan = await self._plan(task, call, timer, record)
+        yield PlanEvent(plan)
 
-        plan = await self._plan(task, call, clock, models)
-        yield PlanMade(plan)
-
-        image = await self._segment(task, plan, call, clock, models)
-        with clock.stage("select"):
+        image = await self._segment(task, plan, call, timer, record)
+        with timer.stage("select"):
             candidates, gone = await self._off_loop(_candidates, plan, image)
         queries = _outcomes(plan, image)
-        yield CandidatesFound(tuple(candidates), queries)
+        yield CandidatesEvent(await self._masked(task, candidates, timer), queries)
 
         kept = [item for item in candidates if item.id not in gone]
         if kept and self._reviews(task, plan):
-            verdicts = await self._review(task, kept, call, clock, models)
+            verdicts = await self._review(task, kept, call, timer, record)
             for verdict in verdicts.values():
-                yield VerdictGiven(verdict)
+                yield VerdictEvent(verdict)
             kept = _judged(kept, verdicts)
 
-        with clock.stage("select"):
+        with timer.stage("select"):
             chosen = execution.selected(plan.select, kept, image.width, image.height)
-        instances = tuple(chosen[: task.max_instances])
-        renderings: tuple[Rendering, ...] = ()
+        instances = chosen[: task.max_instances]
+        masked = await self._masked(task, instances, timer)
+        pictures: tuple[RenderedPicture, ...] = ()
         if task.renders:
-            with clock.stage("render"):
-                renderings = await self._off_loop(
-                    rendering.draw, task.renders, task.image, instances, self._limits
+            with timer.stage("render"):
+                pictures = await self._off_loop(
+                    rendering.draw_pictures, task.renders, task.image, instances, self._limits
                 )
         self._metrics.images.inc()
         self._metrics.instances.inc(len(instances))
@@ -105,24 +134,32 @@ class Pipeline:
             width=image.width,
             height=image.height,
             plan=plan,
-            instances=instances,
+            instances=masked,
             queries=queries,
             summary=summarize(plan, instances, queries),
-            renderings=renderings,
-            timings_ms={**image.timings_ms, **clock.total()},
-            models=tuple(models),
+            pictures=pictures,
+            timings_ms={**record.parts_ms, **timer.timings_ms, "total": timer.total_ms},
+            models=tuple(record.models),
         )
 
+    async def _masked(
+        self, task: ImageTask, instances: Sequence[SegmentedInstance], timer: StageTimer
+    ) -> tuple[MaskedInstance, ...]:
+        if task.mask_format in (MaskFormat.RLE, MaskFormat.NONE):
+            return rendering.draw_masks(instances, task.mask_format)
+        with timer.stage("render"):
+            return await self._off_loop(rendering.draw_masks, instances, task.mask_format)
+
     async def _plan(
-        self, task: Task, call: CallContext, clock: StageClock, models: list[ModelInfo]
+        self, task: ImageTask, call: CallContext, timer: StageTimer, record: RunRecord
     ) -> Plan:
         if task.plan is not None:
             plan = task.plan
         else:
             assert task.instruction is not None
-            with clock.stage("plan"), _as_the_caller_wrote(task, None):
+            with timer.stage("plan"), _as_the_caller_wrote(task, None):
                 planned = await self._planner.plan(task.image, task.instruction, call)
-            models.append(planned.model)
+            record.planner(planned.model, planned.timings_ms)
             plan = planned.plan
             self._metrics.plan_cache_hits.inc(planned.cached)
         self._metrics.plans.labels(plan.outcome.value).inc()
@@ -130,24 +167,24 @@ class Pipeline:
 
     async def _segment(
         self,
-        task: Task,
+        task: ImageTask,
         plan: Plan,
         call: CallContext,
-        clock: StageClock,
-        models: list[ModelInfo],
+        timer: StageTimer,
+        record: RunRecord,
     ) -> SegmentedImage:
         if not plan.include:
-            nobody = ModelInfo("segmenter", "", "", "")
-            return SegmentedImage(task.header.width, task.header.height, (), nobody)
+            unasked = ModelInfo("segmenter", "", "", "")
+            return SegmentedImage(task.header.width, task.header.height, (), unasked)
         # A selection by position needs every instance, so the caller's cap is applied after it.
-        with clock.stage("segment"), _as_the_caller_wrote(task, plan):
+        with timer.stage("segment"), _as_the_caller_wrote(task, plan):
             image = await self._segmenter.segment(
                 task.image, plan.queries, task.score_threshold, self._max_instances, call
             )
-        models.append(image.model)
+        record.segmenter(image.model, image.timings_ms)
         return image
 
-    def _reviews(self, task: Task, plan: Plan) -> bool:
+    def _reviews(self, task: ImageTask, plan: Plan) -> bool:
         # Without an instruction there is nothing to hold the candidates against.
         if task.instruction is None or task.review is ReviewMode.NEVER:
             return False
@@ -155,36 +192,37 @@ class Pipeline:
 
     async def _review(
         self,
-        task: Task,
-        kept: Sequence[Instance],
+        task: ImageTask,
+        kept: Sequence[SegmentedInstance],
         call: CallContext,
-        clock: StageClock,
-        models: list[ModelInfo],
+        timer: StageTimer,
+        record: RunRecord,
     ) -> dict[int, Verdict]:
         assert task.instruction is not None
         looked_at = [
             Candidate(item.id, item.phrase, item.mask) for item in kept[: self._max_review]
         ]
-        with clock.stage("review"), _as_the_caller_wrote(task, None):
+        with timer.stage("review"), _as_the_caller_wrote(task, None):
             reviewed = await self._planner.review(task.image, task.instruction, looked_at, call)
         self._metrics.review_rounds.inc()
         for verdict in reviewed.verdicts:
             self._metrics.verdicts.labels(verdict.kind.value).inc()
-        if reviewed.model not in models:
-            models.append(reviewed.model)
+        record.planner(reviewed.model, reviewed.timings_ms)
         return {verdict.id: verdict for verdict in reviewed.verdicts}
 
     async def _off_loop(self, function: Callable[..., R], *args: object) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 
 
-def _candidates(plan: Plan, image: SegmentedImage) -> tuple[list[Instance], set[int]]:
+def _candidates(plan: Plan, image: SegmentedImage) -> tuple[list[SegmentedInstance], set[int]]:
     """Every candidate, and the ids of those that are excluded."""
     candidates = execution.found(plan, image)
     return candidates, execution.excluded(plan, image, candidates)
 
 
-def _judged(kept: Sequence[Instance], verdicts: dict[int, Verdict]) -> list[Instance]:
+def _judged(
+    kept: Sequence[SegmentedInstance], verdicts: dict[int, Verdict]
+) -> list[SegmentedInstance]:
     """The instances that were not rejected, each with its verdict."""
     judged = []
     for item in kept:
@@ -207,7 +245,7 @@ def _outcomes(plan: Plan, image: SegmentedImage) -> tuple[QueryOutcome, ...]:
 
 
 @contextmanager
-def _as_the_caller_wrote(task: Task, plan: Plan | None) -> Iterator[None]:
+def _as_the_caller_wrote(task: ImageTask, plan: Plan | None) -> Iterator[None]:
     """Rename the field of a peer's refusal to the one the caller sent.
 
     A phrase the caller never wrote cannot be the caller's fault: when the planner's own words are
@@ -215,28 +253,30 @@ def _as_the_caller_wrote(task: Task, plan: Plan | None) -> Iterator[None]:
     """
     try:
         yield
-    except InvalidRequest as error:
-        field = error.field
-        if field is None:
+    except ServiceError as error:
+        if error.field is None:
             raise
-        if field.startswith("queries[") and plan is not None:
-            if plan.outcome is not PlanOutcome.EXPLICIT:
-                raise InvalidRequest(
-                    Reason.INSTRUCTION_INVALID,
-                    "the instruction could not be turned into phrases the segmenter reads: "
-                    + error.message,
-                    field="task.instruction",
-                ) from error
-            error.field = _query_field(field, len(plan.include))
-        elif field in ("image.content", "instruction"):
-            error.field = f"task.{field}"
+        query = error.field.below(_PEERS_QUERIES)
+        if query is None:
+            error.field = _FIELDS.get(error.field)
+        elif plan is None or plan.outcome is PlanOutcome.EXPLICIT:
+            error.field = _query_path(query, plan)
+        else:
+            raise InvalidRequest(
+                Reason.INSTRUCTION_INVALID,
+                "the instruction could not be turned into phrases the segmenter reads: "
+                + error.message,
+                field=INSTRUCTION,
+            ) from error
         raise
 
 
-def _query_field(field: str, included: int) -> str:
-    """`task.queries.exclude[0].phrase` for `queries[3].phrase` when three are included."""
-    index, _, rest = field.removeprefix("queries[").partition("]")
-    number = int(index)
+def _query_path(query: FieldPath, plan: Plan | None) -> FieldPath:
+    """`task.queries.exclude[0].phrase` for `[3].phrase` when three are included."""
+    if plan is None or not query.parts or not isinstance(query.parts[0], int):
+        return QUERIES
+    number, rest = query.parts[0], FieldPath(query.parts[1:])
+    included = len(plan.include)
     if number < included:
-        return f"task.queries.include[{number}]{rest}"
-    return f"task.queries.exclude[{number - included}]{rest}"
+        return QUERIES / "include" / number / rest
+    return QUERIES / "exclude" / (number - included) / rest

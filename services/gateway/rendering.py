@@ -1,49 +1,73 @@
-"""The pictures a caller asked for, drawn from the decoded image and the answered masks."""
+"""What is drawn from an answer: masks in the format asked for, and pictures. Blocking work."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limelight import png
+from limelight.masks import decode_rle, to_polygons
+from limelight.paths import FieldPath
+from limelight.values import RLE, MaskFormat, RenderKind
 from services.codecs import render
 from services.codecs.images import ImageLimits, decode, encode
-from services.codecs.masks import decode_rle
-from services.domain import Instance
-from services.gateway.answers import Rendering
-from services.gateway.tasks import RenderKind, RenderSpec
+from services.domain import SegmentedInstance
+from services.gateway.answers import MaskedInstance, RenderedPicture, WrittenMask
+from services.gateway.reading import IMAGE, RENDERS
+from services.gateway.tasks import RenderSpec
 
 Pixels = NDArray[np.uint8]
 
 
-def draw(
+def draw_masks(
+    instances: Sequence[SegmentedInstance], mask_format: MaskFormat
+) -> tuple[MaskedInstance, ...]:
+    """Each instance with its mask in `mask_format`."""
+    return tuple(MaskedInstance(item, _mask(item.mask, mask_format)) for item in instances)
+
+
+def draw_pictures(
     specs: Sequence[RenderSpec],
     image: bytes,
-    instances: Sequence[Instance],
+    instances: Sequence[SegmentedInstance],
     limits: ImageLimits,
-) -> tuple[Rendering, ...]:
-    """One rendering a spec, in order. Blocking: decodes, draws and encodes.
+) -> tuple[RenderedPicture, ...]:
+    """One picture a spec, in order: decodes, draws and encodes.
 
-    Raises `InvalidMedia` when the image or a background cannot be decoded.
+    Raises:
+        InvalidMedia: the image or a background cannot be decoded.
     """
     if not specs:
         return ()
-    pixels = decode(image, limits, field="task.image.content")
+    pixels = decode(image, limits, field=IMAGE)
     masks = [decode_rle(item.mask) for item in instances]
-    renderings = []
-    for i, spec in enumerate(specs):
-        field = f"task.renders[{i}].background_image.content"
+    pictures = []
+    for index, spec in enumerate(specs):
+        field = RENDERS / index / "background_image" / "content"
         picture = _draw(spec, pixels, instances, masks, limits, field)
-        renderings.append(Rendering(spec, encode(picture, spec.format)))
-    return tuple(renderings)
+        pictures.append(RenderedPicture(spec, encode(picture, spec.format.value)))
+    return tuple(pictures)
+
+
+def _mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:
+    match mask_format:
+        case MaskFormat.RLE:
+            return mask
+        case MaskFormat.PNG:
+            return png.encode_mask(decode_rle(mask))
+        case MaskFormat.POLYGONS:
+            return to_polygons(decode_rle(mask))
+        case MaskFormat.NONE:
+            return None
 
 
 def _draw(
     spec: RenderSpec,
     pixels: Pixels,
-    instances: Sequence[Instance],
+    instances: Sequence[SegmentedInstance],
     masks: Sequence[NDArray[np.bool_]],
     limits: ImageLimits,
-    field: str,
+    field: FieldPath,
 ) -> Pixels:
     match spec.kind:
         case RenderKind.OVERLAY:

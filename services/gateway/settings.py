@@ -13,8 +13,13 @@ class Settings(BaseSettings):
     metrics_listen: str = Field(
         "127.0.0.1:9464", description="host:port of /metrics; port 0: any; empty: none"
     )
-    planner_address: str = Field("127.0.0.1:9000", description="host:port of the planner")
-    segmenter_address: str = Field("127.0.0.1:9000", description="host:port of the segmenter")
+    planner_address: str = Field(
+        "127.0.0.1:9000",
+        description="host:port of the planner, or a gRPC target: dns:///planner-pods:9000",
+    )
+    segmenter_address: str = Field(
+        "127.0.0.1:9000", description="host:port of the segmenter, or a gRPC target"
+    )
     planner_application: str = Field("planner", description="the planner's Ray Serve application")
     segmenter_application: str = Field(
         "segmenter", description="the segmenter's Ray Serve application"
@@ -23,7 +28,18 @@ class Settings(BaseSettings):
         4,
         ge=1,
         le=64,
-        description="connections a service; a ClusterIP pins each connection to one of its pods",
+        description="channels to a service; each is connected to every address of its name",
+    )
+    channel_renew_s: float = Field(
+        20.0,
+        gt=0,
+        description="age at which a channel is replaced, to learn of pods that came since",
+    )
+    connection_age_s: float = Field(
+        30.0,
+        ge=1,
+        description="age at which a client's connection is closed, its calls finished first, so "
+        "that the client finds gateways that have come and leaves one that is to go",
     )
     max_in_flight: int = Field(128, ge=1, description="calls worked on at once; more are shed")
     max_in_flight_bytes: int = Field(
@@ -49,9 +65,21 @@ class Settings(BaseSettings):
     peer_attempts: int = Field(
         4, ge=1, description="tries of a call to the planner or segmenter that was UNAVAILABLE"
     )
+    silence_s: float = Field(
+        5.0,
+        gt=0,
+        description="calls that wait so long without any answer make the gateway ask a service for "
+        "a sign of life; without one in that time again, new calls are refused at once",
+    )
     threads: int = Field(4, ge=1, description="threads that decode, select and render")
     drain_s: float = Field(
         30.0, ge=0, description="after SIGTERM: time for running calls before they are cut"
     )
     reflection: bool = Field(True, description="whether the server describes itself")
+    otlp_endpoint: str = Field(
+        "", description="host:port of an OTLP receiver that traces go to, over gRPC; empty: none"
+    )
+    trace_ratio: float = Field(
+        1.0, ge=0, le=1, description="share of the requests to trace, where the caller does not say"
+    )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")

@@ -1,4 +1,4 @@
-"""Asks the model one question, and once more when its answer is no valid call.
+"""Asks the model one question, and once more when its answer is not a valid call.
 
 Flow: `planning` and `reviewing` -> `Asker.ask` -> micro-batcher -> engine -> `calls.parse_call`.
 Callers' prompts share the engine's batches. A caller that leaves, or whose deadline passes, leaves
@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 
 from services.deadline import Deadline
 from services.planner.calls import Call, CallError, parse_call
-from services.planner.engines import Engine, Prompt
+from services.planner.engines import PlannerEngine, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Attempts = Sequence[tuple[str, str]]
 
 
 @dataclass(slots=True, eq=False)
-class Question:
+class QueuedPrompt:
     """A prompt on its way through the batcher; `dropped` once nobody waits for its answer."""
 
     prompt: Prompt
@@ -35,15 +35,15 @@ class Question:
         return not self.dropped and not self.deadline.passed
 
 
-class Batcher(Protocol):
+class PromptBatcher(Protocol):
     """What `ask` needs of the micro-batcher."""
 
-    async def submit(self, item: Question, deadline: Deadline) -> str:
+    async def submit(self, item: QueuedPrompt, deadline: Deadline) -> str:
         """The answer to `item`; raises `DeadlinePassed` or `Overloaded`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[T]):
+class Reply(Generic[T]):
     """What came of a question: `value` is None when no attempt gave a valid call, `fault` says why.
 
     `attempts` counts how often the model was asked.
@@ -54,7 +54,7 @@ class Asked(Generic[T]):
     fault: str = ""
 
 
-def answer_batch(engine: Engine, questions: Sequence[Question]) -> list[str]:
+def answer_batch(engine: PlannerEngine, questions: Sequence[QueuedPrompt]) -> list[str]:
     """The engine's answers to `questions`; the micro-batcher's work, on its own thread."""
     return engine.generate(
         [question.prompt for question in questions],
@@ -65,7 +65,7 @@ def answer_batch(engine: Engine, questions: Sequence[Question]) -> list[str]:
 class Asker:
     """Puts questions to the engine behind `batcher`."""
 
-    def __init__(self, batcher: Batcher) -> None:
+    def __init__(self, batcher: PromptBatcher) -> None:
         self._batcher = batcher
 
     async def ask(
@@ -73,7 +73,7 @@ class Asker:
         write: Callable[[Attempts], Prompt],
         read: Callable[[Call], T],
         deadline: Deadline,
-    ) -> Asked[T]:
+    ) -> Reply[T]:
         """Ask, read the answer, and ask once more with the fault shown if it cannot be read.
 
         `write` gives the prompt after the failed attempts (answer, fault) so far; `read` turns the
@@ -88,23 +88,23 @@ class Asker:
         answer = await self._answer(write(()), deadline)
         took_s = time.monotonic() - started
         try:
-            return Asked(read(parse_call(answer)), attempts=1)
+            return Reply(read(parse_call(answer)), attempts=1)
         except CallError as exc:
             fault = str(exc)
         left_s = deadline.remaining_s()
         if left_s is not None and left_s < took_s:
             logger.info("no time for a second attempt after: %s", fault)
-            return Asked(None, attempts=1, fault=fault)
+            return Reply(None, attempts=1, fault=fault)
         answer = await self._answer(write([(answer, fault)]), deadline)
         try:
-            return Asked(read(parse_call(answer)), attempts=2)
+            return Reply(read(parse_call(answer)), attempts=2)
         except CallError as exc:
             logger.info("two invalid answers: %s; %s", fault, exc)
-            return Asked(None, attempts=2, fault=str(exc))
+            return Reply(None, attempts=2, fault=str(exc))
 
     async def _answer(self, prompt: Prompt, deadline: Deadline) -> str:
         deadline.check()
-        question = Question(prompt, deadline)
+        question = QueuedPrompt(prompt, deadline)
         try:
             return await self._batcher.submit(question, deadline)
         finally:

@@ -6,8 +6,8 @@ same picture and words always give the same plan.
 
 from typing import NamedTuple
 
-from services.domain import Plan
-from services.planner.metrics import Metrics
+from limelight.values import Plan
+from services.planner.metrics import PlannerMetrics
 from services.replica.cache import LruCache
 
 # What an entry takes beside its text: keys, dataclasses and the dictionary's slot, rounded up.
@@ -15,7 +15,7 @@ _ENTRY_BYTES = 1024
 
 
 class PlanKey(NamedTuple):
-    """What a plan depends on: the image's content hash, the normalised instruction, the weights."""
+    """What a plan depends on: the image's content hash, the normalized instruction, the weights."""
 
     image: str
     instruction: str
@@ -25,7 +25,7 @@ class PlanKey(NamedTuple):
 class PlanCache:
     """Keeps the plans used last, for `ttl_s` seconds and in at most about `max_bytes`."""
 
-    def __init__(self, max_bytes: int, ttl_s: float, metrics: Metrics) -> None:
+    def __init__(self, max_bytes: int, ttl_s: float, metrics: PlannerMetrics) -> None:
         self._plans: LruCache[PlanKey, Plan] = LruCache("plan", max_bytes, metrics, ttl_s=ttl_s)
 
     @property

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from services.domain import ConceptQuery, Plan, PlanOutcome, SelectBy, Selection
+from limelight.values import ConceptQuery, Plan, PlanOutcome, SelectBy, Selection
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value]"
 
@@ -85,7 +85,7 @@ def format_call(call: Call) -> str:
         CallError: a value that the syntax cannot carry.
     """
     if not _KEY.fullmatch(call.name):
-        raise CallError(f"{call.name!r} is no function name")
+        raise CallError(f"{call.name!r} is not a function name")
     return f"{OPEN}call:{call.name}{_format(dict(call.arguments))}{CLOSE}"
 
 
@@ -263,7 +263,7 @@ def _format(value: Value) -> str:
             return "[" + ",".join(map(_format, value)) + "]"
         case dict():
             if wrong := [key for key in value if not _KEY.fullmatch(key)]:
-                raise CallError(f"{wrong[0]!r} is no argument name")
+                raise CallError(f"{wrong[0]!r} is not an argument name")
             return "{" + ",".join(f"{key}:{_format(value[key])}" for key in sorted(value)) + "}"
 
 

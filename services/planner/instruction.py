@@ -1,13 +1,17 @@
 """A caller's instruction: checked, put in one form, and, at worst, taken as a phrase itself.
 
-Flow: request -> `normalised` -> cache key and prompt; and -> `as_phrase` when the model gave no
+Flow: request -> `normalized` -> cache key and prompt; and -> `as_phrase` when the model gave no
 valid plan.
 """
 
 import re
 import unicodedata
 
+from limelight.paths import FieldPath
+from limelight.text import text_fault
 from services.errors import InvalidRequest, Reason
+
+INSTRUCTION = FieldPath(("instruction",))
 
 # A phrase may have 32 of the segmenter's text tokens, two of them its start and end. Its byte-level
 # tokenizer never makes more tokens than bytes, so this many always fit, in any language.
@@ -20,20 +24,18 @@ _LEADING = re.compile(
 )
 
 
-def normalised(instruction: str, max_chars: int) -> str:
+def normalized(instruction: str, max_chars: int) -> str:
     """`instruction` in NFC with single spaces, so that spellings of one thing are one thing.
 
     Raises:
-        InvalidRequest: it is blank, longer than `max_chars`, or holds control characters.
+        InvalidRequest: it is not valid text (`limelight.text`) of at most `max_chars` characters.
     """
-    if len(instruction) > max_chars:
-        raise _invalid(f"the instruction has {len(instruction)} characters, of at most {max_chars}")
-    text = " ".join(unicodedata.normalize("NFC", instruction).split())
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise _invalid("the instruction holds control characters")
-    if not any(unicodedata.category(character)[0] in "LNSP" for character in text):
-        raise _invalid("the instruction is blank")
-    return text
+    fault = text_fault(instruction, max_chars)
+    if fault is not None:
+        raise InvalidRequest(
+            Reason.INSTRUCTION_INVALID, f"the instruction {fault}", field=INSTRUCTION
+        )
+    return " ".join(unicodedata.normalize("NFC", instruction).split())
 
 
 def as_phrase(instruction: str) -> str:
@@ -47,7 +49,3 @@ def as_phrase(instruction: str) -> str:
     if len(cut) < len(text) and not text[len(cut)].isspace() and " " in cut:
         cut = cut[: cut.rindex(" ")]
     return cut.strip()
-
-
-def _invalid(message: str) -> InvalidRequest:
-    return InvalidRequest(Reason.INSTRUCTION_INVALID, message, field="instruction")

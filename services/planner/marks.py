@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 Rgb: TypeAlias = NDArray[np.uint8]  # (height, width, 3)
 Mask: TypeAlias = NDArray[np.bool_]  # (height, width)
 
-# Told apart by hue and lightness; candidate n takes colour n modulo their number.
-_COLOURS = (
+# Told apart by hue and lightness; candidate n takes color n modulo their number.
+_COLORS = (
     (230, 25, 75),
     (0, 130, 200),
     (245, 130, 48),
@@ -39,13 +39,13 @@ def numbered_overview(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
     marked = rgb.copy()
     width = _stroke(rgb.shape[:2])
     for index, mask in enumerate(masks):
-        marked[_outline(mask, width)] = _COLOURS[index % len(_COLOURS)]
+        marked[_outline(mask, width)] = _COLORS[index % len(_COLORS)]
     image = Image.fromarray(marked)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=max(12, min(rgb.shape[:2]) // 24))
     for index, mask in enumerate(masks):
         if mask.any():
-            _draw_tag(draw, font, str(index + 1), _anchor(mask), _COLOURS[index % len(_COLOURS)])
+            _draw_tag(draw, font, str(index + 1), _anchor(mask), _COLORS[index % len(_COLORS)])
     return np.asarray(image)
 
 
@@ -60,7 +60,7 @@ def zoomed_candidate(rgb: Rgb, mask: Mask) -> Rgb:
     view, inside = rgb[window].copy(), mask[window]
     view[~inside] = (view[~inside] * _DIMMED).astype(np.uint8)
     ring = _grown(inside, _stroke(view.shape[:2])) & ~inside
-    view[ring] = _COLOURS[0]
+    view[ring] = _COLORS[0]
     return view
 
 
@@ -97,7 +97,7 @@ def _span(occupied: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _grown(mask: Mask, by: int) -> Mask:
-    """`mask` with its 4-neighbourhood added `by` times."""
+    """`mask` with its 4-neighborhood added `by` times."""
     grown = mask.copy()
     for _ in range(by):
         before = grown.copy()
@@ -123,9 +123,9 @@ def _draw_tag(
     draw: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     text: str,
-    centre: tuple[float, float],
-    colour: tuple[int, int, int],
+    center: tuple[float, float],
+    color: tuple[int, int, int],
 ) -> None:
-    x0, y0, x1, y1 = draw.textbbox(centre, text, font=font, anchor="mm")
-    draw.rectangle((x0 - 2, y0 - 2, x1 + 2, y1 + 2), fill=colour)
-    draw.text(centre, text, font=font, fill=(255, 255, 255), anchor="mm")
+    x0, y0, x1, y1 = draw.textbbox(center, text, font=font, anchor="mm")
+    draw.rectangle((x0 - 2, y0 - 2, x1 + 2, y1 + 2), fill=color)
+    draw.text(center, text, font=font, fill=(255, 255, 255), anchor="mm")

@@ -1,16 +1,16 @@
 """What the planner counts: what every replica does, and what becomes of plans and reviews.
 
-Inside a replica it is `ServeMetrics`, exported by Ray; `RecordedMetrics` keeps the numbers in
-memory, for tests and for use without Serve.
+Inside a replica it is `ServePlannerMetrics`, exported by Ray; `RecordedPlannerMetrics` keeps the
+numbers in memory, for tests and for use without Serve.
 """
 
 from typing import Protocol
 
-from services.domain import PlanOutcome, VerdictKind
+from limelight.values import PlanOutcome, VerdictKind
 from services.replica import metrics as shared
 
 
-class Metrics(shared.Metrics, Protocol):
+class PlannerMetrics(shared.ReplicaMetrics, Protocol):
     """`stage` is decode, plan or review, and `generate` for the batcher; the caches are `plan` and
     `features`.
     """
@@ -25,8 +25,8 @@ class Metrics(shared.Metrics, Protocol):
         """A batch's prompts were `read` tokens long, its answers `written`, padding left out."""
 
 
-class RecordedMetrics(shared.RecordedMetrics):
-    """`Metrics` in memory: `counts` by (name, label...)."""
+class RecordedPlannerMetrics(shared.RecordedMetrics):
+    """`PlannerMetrics` in memory: `counts` by (name, label...)."""
 
     def planned(self, outcome: PlanOutcome, attempts: int) -> None:
         self.counts["planned", outcome.value] += 1
@@ -40,13 +40,13 @@ class RecordedMetrics(shared.RecordedMetrics):
         self.counts["tokens", "written"] += written
 
 
-class ServeMetrics(shared.ServeMetrics):
-    """`Metrics` through `ray.serve.metrics`; made inside a replica."""
+class ServePlannerMetrics(shared.ServeMetrics):
+    """`PlannerMetrics` through `ray.serve.metrics`; made inside a replica."""
 
     def __init__(self) -> None:
         from ray.serve.metrics import Counter
 
-        super().__init__("limelight.v1.PlannerService")
+        super().__init__()
         self._plans = Counter("limelight_plans_total", "Plans made.", ("outcome",))
         self._attempts = Counter("limelight_plan_attempts_total", "Times a plan was asked for.")
         self._verdicts = Counter("limelight_verdicts_total", "Verdicts given.", ("verdict",))

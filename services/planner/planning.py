@@ -10,21 +10,23 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TypeVar
 
+from limelight.values import ConceptQuery, ModelInfo, Plan, PlanOutcome
 from services.codecs.images import ImageLimits, content_hash
 from services.deadline import Deadline
-from services.domain import ConceptQuery, ModelInfo, Plan, Planned, PlanOutcome
+from services.domain import Planned
 from services.errors import DeadlinePassed
-from services.planner.asking import Asked, Asker, Attempts
+from services.planner.asking import Asker, Attempts, Reply
 from services.planner.cache import PlanCache, PlanKey
 from services.planner.calls import plan_from_call
-from services.planner.engines import Picture, Prompt
-from services.planner.instruction import as_phrase, normalised
-from services.planner.metrics import Metrics
+from services.planner.engines import Prompt, PromptImage
+from services.planner.instruction import as_phrase, normalized
+from services.planner.metrics import PlannerMetrics
 from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.views import whole_picture
 from services.replica.cache import SingleFlight
-from services.replica.stopwatch import Stopwatch
 from services.replica.waiting import within
+from services.rpc.tracing import TRACING
+from services.stages import StageTimer
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Planner:
         model: ModelInfo,
         cache: PlanCache,
         pool: Executor,
-        metrics: Metrics,
+        metrics: PlannerMetrics,
         limits: ImageLimits,
         max_instruction_chars: int,
     ) -> None:
@@ -65,7 +67,7 @@ class Planner:
             DeadlinePassed: the time ran out.
             Overloaded: the model's queue is full.
         """
-        text = normalised(instruction, self._max_instruction_chars)
+        text = normalized(instruction, self._max_instruction_chars)
         async with within(deadline):
             image = await self._in_pool(lambda: content_hash(content))
             key = PlanKey(image, text, self._model.revision)
@@ -83,18 +85,20 @@ class Planner:
                 deadline.check()
 
     async def _make(self, key: PlanKey, content: bytes, deadline: Deadline) -> Planned:
-        watch = Stopwatch(self._metrics)
-        with watch.stage("decode"):
-            picture = await self._in_pool(lambda: whole_picture(content, self._limits, key.image))
-        with watch.stage("plan"):
-            asked = await self._ask(picture, key.instruction, deadline)
+        with StageTimer(self._metrics.stage, trace=TRACING.stage) as timer:
+            with timer.stage("decode"):
+                picture = await self._in_pool(
+                    lambda: whole_picture(content, self._limits, key.image)
+                )
+            with timer.stage("plan"):
+                asked = await self._ask(picture, key.instruction, deadline)
         plan = _plan(asked, key.instruction)
-        if not plan.degraded:
+        if plan.outcome is not PlanOutcome.DEGRADED:
             self._cache.put(key, plan)
         self._metrics.planned(plan.outcome, asked.attempts)
-        return Planned(plan, self._model, False, asked.attempts, watch.timings_ms)
+        return Planned(plan, self._model, False, asked.attempts, timer.timings_ms)
 
-    async def _ask(self, picture: Picture, instruction: str, deadline: Deadline) -> Asked[Plan]:
+    async def _ask(self, picture: PromptImage, instruction: str, deadline: Deadline) -> Reply[Plan]:
         def write(attempts: Attempts) -> Prompt:
             return Prompt(plan_messages(instruction, attempts), (picture,), (PLAN_TOOL,))
 
@@ -104,7 +108,7 @@ class Planner:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-def _plan(asked: Asked[Plan], instruction: str) -> Plan:
+def _plan(asked: Reply[Plan], instruction: str) -> Plan:
     """The plan that was asked for, marked by how it came about; or the instruction as a phrase."""
     if asked.value is None:
         phrase = as_phrase(instruction)

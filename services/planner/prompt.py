@@ -11,7 +11,7 @@ trained on the language itself, and its chat template leaves the text out.
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from services.domain import SelectBy
+from limelight.values import SelectBy
 from services.planner.calls import (
     MAX_PHRASE,
     MAX_POSITION,

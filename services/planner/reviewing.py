@@ -8,19 +8,22 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from limelight.paths import FieldPath
+from limelight.values import ModelInfo, Verdict, VerdictKind
 from services.codecs.images import ImageLimits
 from services.deadline import Deadline
-from services.domain import Candidate, ModelInfo, Reviewed, Verdict, VerdictKind
+from services.domain import Candidate, Reviewed
 from services.errors import InvalidRequest, Reason
 from services.planner.asking import Asker, Attempts
 from services.planner.calls import verdict_from_call
 from services.planner.engines import Prompt
-from services.planner.instruction import normalised
-from services.planner.metrics import Metrics
+from services.planner.instruction import normalized
+from services.planner.metrics import PlannerMetrics
 from services.planner.prompt import VERDICT_TOOL, review_messages
-from services.planner.views import Views, draw_views
-from services.replica.stopwatch import Stopwatch
+from services.planner.views import CANDIDATES, Views, draw_views
 from services.replica.waiting import within
+from services.rpc.tracing import TRACING
+from services.stages import StageTimer
 
 _MAX_PHRASE_CHARS = 1000
 
@@ -38,7 +41,7 @@ class Reviewer:
         asker: Asker,
         model: ModelInfo,
         pool: Executor,
-        metrics: Metrics,
+        metrics: PlannerMetrics,
         limits: ImageLimits,
         max_instruction_chars: int,
         max_candidates: int,
@@ -68,34 +71,35 @@ class Reviewer:
             DeadlinePassed: the time ran out.
             Overloaded: the model's queue is full.
         """
-        text = normalised(instruction, self._max_instruction_chars)
+        text = normalized(instruction, self._max_instruction_chars)
         self._check(candidates)
-        watch = Stopwatch(self._metrics)
         async with within(deadline):
-            with watch.stage("decode"):
-                views = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, draw_views, content, candidates, self._limits, deadline
-                )
-            with watch.stage("review"):
-                verdicts = await self._verdicts(text, candidates, views, deadline)
-        return Reviewed(verdicts, self._model, watch.timings_ms)
+            with StageTimer(self._metrics.stage, trace=TRACING.stage) as timer:
+                with timer.stage("decode"):
+                    views = await asyncio.get_running_loop().run_in_executor(
+                        self._pool, draw_views, content, candidates, self._limits, deadline
+                    )
+                with timer.stage("review"):
+                    verdicts = await self._verdicts(text, candidates, views, deadline)
+        return Reviewed(verdicts, self._model, timer.timings_ms)
 
     def _check(self, candidates: Sequence[Candidate]) -> None:
         if not 1 <= len(candidates) <= self._max_candidates:
             raise _invalid(
-                f"{len(candidates)} candidates, of 1 to {self._max_candidates}", "candidates"
+                f"{len(candidates)} candidates; a review takes 1 to {self._max_candidates}",
+                CANDIDATES,
             )
         seen: set[int] = set()
         for index, candidate in enumerate(candidates):
             if candidate.id in seen:
                 raise _invalid(
-                    f"two candidates are number {candidate.id}", f"candidates[{index}].id"
+                    f"two candidates have the id {candidate.id}", CANDIDATES / index / "id"
                 )
             seen.add(candidate.id)
             if len(candidate.phrase) > _MAX_PHRASE_CHARS:
                 raise _invalid(
                     f"the phrase has more than {_MAX_PHRASE_CHARS} characters",
-                    f"candidates[{index}].phrase",
+                    CANDIDATES / index / "phrase",
                 )
 
     async def _verdicts(
@@ -131,5 +135,5 @@ class Reviewer:
                 task.cancel()
 
 
-def _invalid(message: str, field: str) -> InvalidRequest:
+def _invalid(message: str, field: FieldPath) -> InvalidRequest:
     return InvalidRequest(Reason.CANDIDATE_INVALID, message, field=field)

@@ -3,39 +3,49 @@
 `services.planner.app` hosts one in a Ray Serve replica; tests and benchmarks use it without Serve.
 """
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from itertools import count
 
+import numpy as np
+
+from limelight.values import ModelInfo
 from services.codecs.images import ImageLimits
 from services.deadline import Deadline
-from services.domain import Candidate, ModelInfo, Planned, Reviewed
-from services.errors import DeadlinePassed, Reason, Unavailable
-from services.planner.asking import Asker, Question, answer_batch
+from services.domain import Candidate, Planned, Reviewed
+from services.errors import Reason
+from services.planner.asking import Asker, QueuedPrompt, answer_batch
 from services.planner.cache import PlanCache
-from services.planner.engines import Engine
-from services.planner.metrics import Metrics
+from services.planner.engines import PlannerEngine, Prompt, PromptImage, create
+from services.planner.metrics import PlannerMetrics
 from services.planner.planning import Planner
+from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.reviewing import Reviewer
-from services.planner.settings import Settings
+from services.planner.settings import PlannerSettings
 from services.replica.batching import Batcher
+from services.replica.requests import RequestGate
+
+# Enough to run the vision encoder, the prompt and the steps that write.
+_WARM_UP_TOKENS = 8
 
 
 class PlannerService:
     """Plans and reviews with `engine`, which is loaded already and is closed with the service."""
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: PlannerSettings, engine: PlannerEngine, metrics: PlannerMetrics
+    ) -> None:
         self._engine = engine
-        self._metrics = metrics
+        self._gate = RequestGate(metrics)
         self._pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self._batcher: Batcher[Question, str] = Batcher(
+        self._batcher: Batcher[QueuedPrompt, str] = Batcher(
             "generate",
             lambda questions: answer_batch(engine, questions),
-            max_batch=settings.max_batch,
-            max_queued=settings.max_queue,
+            max_batch=settings.max_batch_prompts,
+            max_queued=settings.max_queued_prompts,
             wait_s=settings.batch_wait_s,
             metrics=metrics,
+            max_failures=settings.max_failed_batches,
         )
         asker = Asker(self._batcher)
         limits = ImageLimits(
@@ -59,12 +69,12 @@ class PlannerService:
             limits=limits,
             max_instruction_chars=settings.max_instruction_chars,
             max_candidates=settings.max_candidates,
-            max_asked=settings.max_batch,
+            max_asked=settings.max_batch_prompts,
         )
 
     async def plan(self, content: bytes, instruction: str, deadline: Deadline) -> Planned:
         """See `Planner.plan`."""
-        with self._counted("plan"):
+        with self._gate.enter(lambda: "plan"):
             return await self._planner.plan(content, instruction, deadline)
 
     async def review(
@@ -75,28 +85,49 @@ class PlannerService:
         deadline: Deadline,
     ) -> Reviewed:
         """See `Reviewer.review`."""
-        with self._counted("review"):
+        with self._gate.enter(lambda: "review"):
             return await self._reviewer.review(content, instruction, candidates, deadline)
 
     def check(self) -> None:
         """Raise `Unavailable` if the planner cannot work any more."""
-        if self._batcher.broken:
-            raise Unavailable(Reason.PLANNER_UNAVAILABLE, "the batch loop has died")
+        self._batcher.check(Reason.PLANNER_UNAVAILABLE)
 
     async def close(self) -> None:
         """Answer what was asked already, refuse the rest as DRAINING, and give back the engine."""
+        await self._gate.close()
         await self._batcher.close()
         self._pool.shutdown()
         self._engine.close()
 
-    @contextmanager
-    def _counted(self, stage: str) -> Iterator[None]:
-        """Counts who leaves before the answer."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            self._metrics.departed(stage, "cancelled")
-            raise
-        except DeadlinePassed:
-            self._metrics.departed(stage, "deadline")
-            raise
+
+def open_planner(settings: PlannerSettings, metrics: PlannerMetrics) -> PlannerService:
+    """The planner of `settings`, its model loaded and warmed up. Blocking.
+
+    Raises:
+        Whatever the engine raises for a checkpoint that it cannot load, or that does not answer.
+    """
+    engine = create(settings, metrics)
+    engine.load()
+    warm_up(engine)
+    return PlannerService(settings, engine, metrics)
+
+
+def warm_up(engine: PlannerEngine) -> None:
+    """Ask the model for the first tokens of a plan of a plain picture.
+
+    A full-size model on a CPU need not write a whole plan before its replica is ready.
+
+    Raises:
+        RuntimeError: it cannot, or its logits are not numbers; the message names the model.
+    """
+    gray = PromptImage(np.full((64, 64, 3), 128, np.uint8))
+    prompt = Prompt(plan_messages("everything"), (gray,), (PLAN_TOOL,))
+    asked = count(1)
+    try:
+        answers = engine.generate([prompt], lambda: next(asked) < _WARM_UP_TOKENS)
+    except Exception as error:
+        name = engine.describe().name
+        raise RuntimeError(f"{name} failed its warm-up: {error}") from error
+    if len(answers) != 1:
+        name = engine.describe().name
+        raise RuntimeError(f"{name} failed its warm-up: {len(answers)} answers to one prompt")

@@ -1,6 +1,6 @@
 """The pictures that prompts hold, made from what callers sent; for a pool's threads.
 
-Flow: image bytes (and candidates) -> `decode` -> shrunk, marked (`marks`) -> `Picture`s of prompts.
+Flow: image bytes (and candidates) -> `decode` -> shrunk, marked (`marks`) -> `PromptImage`s.
 The engine resizes once more, to what its model sees; what is done here keeps that step, which all
 callers wait for, small.
 """
@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from limelight.masks import decode_rle
+from limelight.paths import FieldPath
+from limelight.values import RLE
 from services.codecs.images import ImageLimits, content_hash, decode
-from services.codecs.masks import decode_rle
 from services.deadline import Deadline
-from services.domain import RLE, Candidate
+from services.domain import Candidate
 from services.errors import InvalidRequest, Reason
-from services.planner.engines import Picture
+from services.planner.engines import PromptImage
 from services.planner.marks import numbered_overview, zoomed_candidate
+
+CANDIDATES = FieldPath(("candidates",))
 
 # The largest image a Gemma 4 can be shown: 1120 soft tokens of 48 x 48 pixels.
 MODEL_PIXELS = 1120 * 48 * 48
@@ -29,18 +33,18 @@ MODEL_PIXELS = 1120 * 48 * 48
 class Views:
     """The pictures of a review: all candidates numbered, and each close up, in their order."""
 
-    overview: Picture
-    closeups: tuple[Picture, ...]
+    overview: PromptImage
+    closeups: tuple[PromptImage, ...]
 
 
-def whole_picture(content: bytes, limits: ImageLimits, key: str) -> Picture:
+def whole_picture(content: bytes, limits: ImageLimits, key: str) -> PromptImage:
     """The encoded image `content` as a picture of `key`.
 
     Raises:
         InvalidMedia, TooLarge: it cannot be decoded.
     """
     rgb = decode(content, limits)
-    return Picture(shrunk_image(rgb, _factor(rgb)), key)
+    return PromptImage(shrunk_image(rgb, _factor(rgb)), key)
 
 
 def draw_views(
@@ -56,17 +60,17 @@ def draw_views(
     rgb = decode(content, limits)
     key = _key(content, [candidate.mask for candidate in candidates])
     factor = _factor(rgb)
-    closeups: list[Picture] = []
+    closeups: list[PromptImage] = []
     masks: list[NDArray[np.bool_]] = []
     # One full-size mask at a time: 64 of them of a large image would be gigabytes.
     for index, candidate in enumerate(candidates):
         deadline.check()
-        mask = _mask(candidate.mask, rgb.shape[:2], f"candidates[{index}].mask")
+        mask = _mask(candidate.mask, rgb.shape[:2], CANDIDATES / index / "mask")
         closeup = zoomed_candidate(rgb, mask)
-        closeups.append(Picture(shrunk_image(closeup, _factor(closeup)), f"{key}/{index}"))
+        closeups.append(PromptImage(shrunk_image(closeup, _factor(closeup)), f"{key}/{index}"))
         masks.append(shrunk_mask(mask, factor))
     overview = numbered_overview(shrunk_image(rgb, factor), masks)
-    return Views(Picture(overview, key), tuple(closeups))
+    return Views(PromptImage(overview, key), tuple(closeups))
 
 
 def shrunk_image(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -91,7 +95,7 @@ def _factor(rgb: NDArray[np.uint8]) -> int:
     return max(1, math.isqrt(rgb.shape[0] * rgb.shape[1] // MODEL_PIXELS))
 
 
-def _mask(rle: RLE, shape: tuple[int, ...], field: str) -> NDArray[np.bool_]:
+def _mask(rle: RLE, shape: tuple[int, ...], field: FieldPath) -> NDArray[np.bool_]:
     if rle.size != shape:
         raise _invalid(
             f"the mask is {rle.size[1]} x {rle.size[0]} pixels, the image {shape[1]} x {shape[0]}",
@@ -108,5 +112,5 @@ def _key(content: bytes, masks: Sequence[RLE]) -> str:
     return content_hash(b" ".join([content_hash(content).encode(), *(m.counts for m in masks)]))
 
 
-def _invalid(message: str, field: str) -> InvalidRequest:
+def _invalid(message: str, field: FieldPath) -> InvalidRequest:
     return InvalidRequest(Reason.CANDIDATE_INVALID, message, field=field)

@@ -16,21 +16,23 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.deadline import Deadline
-from services.errors import DeadlinePassed, Overloaded, Reason, Unavailable
-from services.replica.metrics import Metrics
+from services.errors import DeadlinePassed, Overloaded, Reason, ServiceError, Unavailable
+from services.replica.failures import is_out_of_memory, is_poisoned
+from services.replica.metrics import ReplicaMetrics
+from services.replica.running_mean import RunningMean
 from services.replica.waiting import within
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Weight of the newest batch in the running mean of seconds an item, which `retry_after_s` uses.
-_NEWEST = 0.3
+# How soon to come again with what did not fit into memory.
+_MEMORY_RETRY_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _Entry(Generic[Item, Result]):
+class _QueuedItem(Generic[Item, Result]):
     item: Item
     deadline: Deadline
     done: asyncio.Future[Result]
@@ -43,12 +45,14 @@ class Batcher(Generic[Item, Result]):
     Args:
         stage: label of the metrics.
         run: called in the worker thread; gives one result an item, in order. If it raises, the
-            items of that batch fail with what it raised, and no others.
+            items of that batch fail with what it raised, and no others; if it is out of memory, it
+            is called again with half of them.
         max_batch: items a batch.
         max_queued: items that may wait.
         wait_s: how long to wait for company when the last batch ended just now and held more
             items than wait: callers that were answered together come back together.
         metrics: where queue depth, waits and batch sizes go.
+        max_failures: batches that fail in a row before `unhealthy` says so.
     """
 
     def __init__(
@@ -59,7 +63,8 @@ class Batcher(Generic[Item, Result]):
         max_batch: int,
         max_queued: int,
         wait_s: float,
-        metrics: Metrics,
+        metrics: ReplicaMetrics,
+        max_failures: int = 3,
     ) -> None:
         self._stage = stage
         self._run = run
@@ -67,24 +72,35 @@ class Batcher(Generic[Item, Result]):
         self._max_queued = max_queued
         self._wait_s = wait_s
         self._metrics = metrics
-        self._queue: deque[_Entry[Item, Result]] = deque()
+        self._queue: deque[_QueuedItem[Item, Result]] = deque()
         self._arrived = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"batch-{stage}")
         self._loop_task: asyncio.Task[None] | None = None
         self._closing = False
         self._last_size = 0
         self._last_end = 0.0
-        self._seconds_per_item = 0.0
+        self._seconds_per_item = RunningMean()
+        self._max_failures = max_failures
+        self._failures = 0
+        self._poisoned = False
+        self.unhealthy = ""
+        """Why the replica should be replaced; empty while all is well."""
 
     @property
     def depth(self) -> int:
         """Items waiting now."""
         return len(self._queue)
 
-    @property
-    def broken(self) -> bool:
-        """Whether its loop ended though nobody closed it; never seen, and fatal."""
-        return self._loop_task is not None and self._loop_task.done() and not self._closing
+    def check(self, reason: Reason) -> None:
+        """Raise `Unavailable` with `reason` if it cannot work any more.
+
+        That is when its loop has ended though nobody closed it, when batch after batch failed, and
+        when the device was lost.
+        """
+        if self._loop_task is not None and self._loop_task.done() and not self._closing:
+            raise Unavailable(reason, f"the batch loop of {self._stage} has ended")
+        if self.unhealthy:
+            raise Unavailable(reason, self.unhealthy)
 
     async def submit(self, item: Item, deadline: Deadline) -> Result:
         """The result of `item`; see `submit_all`."""
@@ -96,7 +112,7 @@ class Batcher(Generic[Item, Result]):
         Raises:
             Overloaded: there is no room for all of them; none is queued.
             DeadlinePassed: before all were done.
-            Unavailable: the batcher is closing.
+            Unavailable: the batcher is closing, or its device is lost.
             Whatever `run` raised.
         """
         if not items:
@@ -105,7 +121,7 @@ class Batcher(Generic[Item, Result]):
         self._admit(len(items))
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        entries = [_Entry(item, deadline, loop.create_future(), now) for item in items]
+        entries = [_QueuedItem(item, deadline, loop.create_future(), now) for item in items]
         self._queue.extend(entries)
         self._metrics.depth(self._stage, self.depth)
         self._arrived.set()
@@ -128,17 +144,24 @@ class Batcher(Generic[Item, Result]):
     def _admit(self, count: int) -> None:
         if self._closing:
             raise Unavailable(Reason.DRAINING, "the replica is shutting down")
+        if self._poisoned:
+            # Serve needs three health checks to replace the replica; others can answer meanwhile.
+            raise Unavailable(
+                Reason.DRAINING,
+                "the replica lost its device and is being replaced",
+                retry_after_s=1.0,
+            )
         # A request larger than the whole queue is let in when nothing waits, or it never would be.
         if self._queue and self.depth + count > self._max_queued:
             self._metrics.shed(self._stage, count)
-            backlog_s = self.depth * self._seconds_per_item
+            backlog_s = self.depth * self._seconds_per_item.value
             raise Overloaded(
                 Reason.OVERLOADED,
                 f"too many requests wait for the {self._stage} stage",
                 retry_after_s=min(max(backlog_s, 0.1), 30.0),
             )
 
-    def _leave(self, entries: Sequence[_Entry[Item, Result]]) -> None:
+    def _leave(self, entries: Sequence[_QueuedItem[Item, Result]]) -> None:
         """Give up whatever of `entries` is not done, and free its places in the queue."""
         # Cancelling a task cancels the very future it awaits, so a cancelled one is gone too.
         gone = {entry for entry in entries if not entry.done.done() or entry.done.cancelled()}
@@ -180,8 +203,8 @@ class Batcher(Generic[Item, Result]):
             except TimeoutError:
                 return
 
-    def _take(self) -> list[_Entry[Item, Result]]:
-        batch: list[_Entry[Item, Result]] = []
+    def _take(self) -> list[_QueuedItem[Item, Result]]:
+        batch: list[_QueuedItem[Item, Result]] = []
         while self._queue and len(batch) < self._max_batch:
             entry = self._queue.popleft()
             if entry.deadline.passed:
@@ -193,29 +216,92 @@ class Batcher(Generic[Item, Result]):
         self._metrics.depth(self._stage, self.depth)
         return batch
 
-    async def _run_batch(self, batch: Sequence[_Entry[Item, Result]]) -> None:
+    async def _run_batch(self, batch: Sequence[_QueuedItem[Item, Result]]) -> None:
+        """Run a batch that was taken; one that does not fit into memory is halved until it does.
+
+        Whoever leaves meanwhile is left out of the halves. An item that does not fit even alone
+        fails alone, and its neighbors do not.
+        """
         start = time.monotonic()
+        self._metrics.began(self._stage)
         for entry in batch:
             self._metrics.queued(self._stage, start - entry.queued_at)
-        items = [entry.item for entry in batch]
-        try:
-            results = await asyncio.get_running_loop().run_in_executor(
-                self._worker, self._run, items
-            )
-            if len(results) != len(batch):
-                raise RuntimeError(f"{len(batch)} items gave {len(results)} results")
-        except Exception as error:
-            _log.warning("a batch of %d items failed in %s: %r", len(batch), self._stage, error)
-            for entry in batch:
-                if not entry.done.done():
-                    entry.done.set_exception(error)
-        else:
-            for entry, result in zip(batch, results, strict=True):
-                if not entry.done.done():
-                    entry.done.set_result(result)
+        succeeded = False
+        failure: Exception | None = None
+        parts = [list(batch)]
+        while parts:
+            part = [entry for entry in parts.pop() if not entry.done.done()]
+            if not part:
+                continue
+            try:
+                results = await asyncio.get_running_loop().run_in_executor(
+                    self._worker, self._attempt, [entry.item for entry in part]
+                )
+            except Exception as error:
+                failure = failure or error
+                self._fail(part, error)
+                continue
+            if results is not None:
+                succeeded = True
+                for entry, result in zip(part, results, strict=True):
+                    if not entry.done.done():
+                        entry.done.set_result(result)
+            elif len(part) > 1:
+                self._metrics.halved(self._stage)
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            else:
+                failure = failure or MemoryError(f"no memory for one item in {self._stage}")
+                self._fail(part, self._no_memory())
+        self._judge(succeeded, failure)
         self._last_end = time.monotonic()
         self._last_size = len(batch)
         seconds = self._last_end - start
         self._metrics.batch(self._stage, len(batch), seconds)
-        mean = self._seconds_per_item or seconds / len(batch)
-        self._seconds_per_item = mean + _NEWEST * (seconds / len(batch) - mean)
+        self._seconds_per_item.add(seconds / len(batch))
+
+    def _attempt(self, items: Sequence[Item]) -> Sequence[Result] | None:
+        """The results of `items`, or None if they do not fit into memory; in the worker thread.
+
+        The error ends here: it holds the attempt's frames, and so its tensors, which the next
+        attempt needs the memory of.
+        """
+        try:
+            results = self._run(items)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _log.warning("%d items do not fit into memory in %s", len(items), self._stage)
+            return None
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(items)} items gave {len(results)} results")
+        return results
+
+    def _fail(self, part: Sequence[_QueuedItem[Item, Result]], error: Exception) -> None:
+        for entry in part:
+            if not entry.done.done():
+                entry.done.set_exception(error)
+
+    def _no_memory(self) -> Overloaded:
+        return Overloaded(
+            Reason.OVERLOADED,
+            f"the {self._stage} stage has no memory for this request now",
+            retry_after_s=_MEMORY_RETRY_S,
+        )
+
+    def _judge(self, succeeded: bool, failure: Exception | None) -> None:
+        """What a batch says of the replica: one that gave any result is not a failure in a row."""
+        if failure is None or isinstance(failure, ServiceError):
+            # A `ServiceError` is the items' fault, not the engine's.
+            self._failures = 0 if succeeded else self._failures
+            return
+        self._metrics.failed(self._stage)
+        _log.error("a batch failed in %s", self._stage, exc_info=failure)
+        self._failures = 0 if succeeded else self._failures + 1
+        if is_poisoned(failure):
+            self._poisoned = True
+            self.unhealthy = f"the {self._stage} stage lost its device: {failure}"
+        elif self._failures >= self._max_failures:
+            self.unhealthy = (
+                f"{self._failures} batches in a row failed in {self._stage}: {failure!r}"
+            )

@@ -12,14 +12,14 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from services.replica.metrics import Metrics
+from services.replica.metrics import ReplicaMetrics
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry(Generic[V]):
+class _CachedValue(Generic[V]):
     value: V
     nbytes: int
     expires_at: float
@@ -35,7 +35,7 @@ class LruCache(Generic[K, V]):
         self,
         name: str,
         capacity: int,
-        metrics: Metrics,
+        metrics: ReplicaMetrics,
         *,
         ttl_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
@@ -45,7 +45,7 @@ class LruCache(Generic[K, V]):
         self._metrics = metrics
         self._ttl_s = ttl_s
         self._clock = clock
-        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._entries: OrderedDict[K, _CachedValue[V]] = OrderedDict()
         self._nbytes = 0
 
     @property
@@ -74,7 +74,7 @@ class LruCache(Generic[K, V]):
         if nbytes <= self._capacity:
             while self._nbytes + nbytes > self._capacity:
                 self._forget(next(iter(self._entries)))
-            self._entries[key] = _Entry(value, nbytes, self._clock() + self._ttl_s)
+            self._entries[key] = _CachedValue(value, nbytes, self._clock() + self._ttl_s)
             self._nbytes += nbytes
         self._metrics.cache_bytes(self._name, self._nbytes)
 

@@ -87,7 +87,7 @@ def _read(path: Path) -> Mapping[str, str]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         found = _LINE.fullmatch(line)
         if found is None or Path(found[2]).is_absolute() or ".." in Path(found[2]).parts:
-            raise ChecksumError(f"{path}, line {number}, is no line of sha256sum's")
+            raise ChecksumError(f"{path}, line {number}, is not a line that sha256sum writes")
         listed[found[2]] = found[1]
     return listed
 

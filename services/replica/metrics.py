@@ -1,4 +1,4 @@
-"""What a replica counts. Stages and batchers speak to the small `Metrics` interface.
+"""What a replica counts. Stages and batchers speak to the small `ReplicaMetrics` interface.
 
 Inside a replica it is `ServeMetrics`: Ray exports each name with the prefix `ray_` on the node's
 metrics port, tagged with application, deployment and replica. `RecordedMetrics` keeps the numbers
@@ -13,20 +13,26 @@ import asyncio
 from collections import defaultdict
 from typing import Literal, Protocol
 
+from services.replica.scaling import ReplicaWork
+from services.rpc.metrics import SECONDS, Record
+
 Departure = Literal["cancelled", "deadline"]
 
 _SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180]
 _SIZES = [1, 2, 4, 8, 16, 32, 64, 128]
 
 
-class Metrics(Protocol):
+class ReplicaMetrics(Protocol):
     """Times are seconds. `stage` is one of decode, encode, detect, masks."""
 
     def stage(self, stage: str, seconds: float) -> None:
         """A request spent `seconds` in `stage`, waiting included."""
 
+    def began(self, stage: str) -> None:
+        """A batch begins."""
+
     def batch(self, stage: str, size: int, seconds: float) -> None:
-        """A batch of `size` items ran for `seconds`."""
+        """A batch of `size` items has run for `seconds`."""
 
     def queued(self, stage: str, seconds: float) -> None:
         """An item waited `seconds` until its batch began."""
@@ -40,11 +46,14 @@ class Metrics(Protocol):
     def shed(self, stage: str, items: int) -> None:
         """`items` found no room in the queue."""
 
+    def failed(self, stage: str) -> None:
+        """A batch failed."""
+
+    def halved(self, stage: str) -> None:
+        """A batch did not fit into memory and was halved."""
+
     def departed(self, stage: str, why: Departure) -> None:
         """A request ended in `stage` because its caller left or its time ran out."""
-
-    def handled(self, method: str, code: str) -> None:
-        """A call of the RPC `method` was answered with the gRPC status `code`."""
 
     def cache(self, cache: str, hit: bool) -> None:
         """A look-up in `cache`."""
@@ -54,7 +63,7 @@ class Metrics(Protocol):
 
 
 class RecordedMetrics:
-    """`Metrics` in memory: `counts` by (name, label...), `gauges` likewise, `batches` by stage."""
+    """`ReplicaMetrics` in memory: `counts` by (name, label...), `gauges` likewise."""
 
     def __init__(self) -> None:
         self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
@@ -64,6 +73,9 @@ class RecordedMetrics:
 
     def stage(self, stage: str, seconds: float) -> None:
         self.seconds["stage", stage].append(seconds)
+
+    def began(self, stage: str) -> None:
+        self.counts["began", stage] += 1
 
     def batch(self, stage: str, size: int, seconds: float) -> None:
         self.batches[stage].append(size)
@@ -81,11 +93,14 @@ class RecordedMetrics:
     def shed(self, stage: str, items: int) -> None:
         self.counts["shed", stage] += items
 
+    def failed(self, stage: str) -> None:
+        self.counts["failed", stage] += 1
+
+    def halved(self, stage: str) -> None:
+        self.counts["halved", stage] += 1
+
     def departed(self, stage: str, why: Departure) -> None:
         self.counts["departed", stage, why] += 1
-
-    def handled(self, method: str, code: str) -> None:
-        self.counts["handled", method, code] += 1
 
     def cache(self, cache: str, hit: bool) -> None:
         self.counts["hit" if hit else "miss", cache] += 1
@@ -94,13 +109,30 @@ class RecordedMetrics:
         self.gauges["cache_bytes", cache] = nbytes
 
 
-class ServeMetrics:
-    """`Metrics` through `ray.serve.metrics`; made inside a replica of the gRPC `service`."""
+class RayInstruments:
+    """`services.rpc.metrics.Instruments` through `ray.serve.metrics`; made inside a replica."""
 
-    def __init__(self, service: str) -> None:
+    def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Record:
+        from ray.serve.metrics import Counter
+
+        counter = Counter(name, text, labels)
+        return lambda values, amount: counter.inc(amount, dict(zip(labels, values, strict=True)))
+
+    def histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Record:
+        from ray.serve.metrics import Histogram
+
+        histogram = Histogram(name, text, list(SECONDS), labels)
+        return lambda values, amount: histogram.observe(
+            amount, dict(zip(labels, values, strict=True))
+        )
+
+
+class ServeMetrics:
+    """`ReplicaMetrics` through `ray.serve.metrics`; made inside a replica."""
+
+    def __init__(self) -> None:
         from ray.serve.metrics import Counter, Gauge, Histogram
 
-        self._service = service
         by_stage, by_cache = ("stage",), ("cache",)
         self._stage = Histogram(
             "limelight_stage_seconds", "Time of a request in a stage.", _SECONDS, by_stage
@@ -119,20 +151,20 @@ class ServeMetrics:
         self._depth = Gauge("limelight_queue_depth", "Items waiting.", by_stage)
         self._dropped = Counter("limelight_dropped_total", "Items dropped unrun.", by_stage)
         self._shed = Counter("limelight_shed_total", "Items that found no room.", by_stage)
+        self._failures = Counter("limelight_batch_failures_total", "Batches failed.", by_stage)
+        self._halvings = Counter(
+            "limelight_batch_halvings_total", "Batches halved for want of memory.", by_stage
+        )
         self._cancelled = Counter(
             "limelight_cancelled_total",
             "Requests ended by their caller or their deadline.",
             ("stage", "why"),
         )
-        # The name go-grpc-prometheus gives it; Serve's own counter calls our errors OK.
-        self._handled = Counter(
-            "grpc_server_handled_total",
-            "Calls answered, by status.",
-            ("grpc_service", "grpc_method", "grpc_type", "grpc_code"),
-        )
         self._hits = Counter("limelight_cache_hits_total", "Look-ups that found.", by_cache)
         self._misses = Counter("limelight_cache_misses_total", "Look-ups that missed.", by_cache)
         self._bytes = Gauge("limelight_cache_bytes", "Bytes held.", by_cache)
+        self.work = ReplicaWork()
+        """For the scaling policy."""
         self._depths: dict[str, int] = {}
         self._cached: dict[str, int] = {}
 
@@ -148,7 +180,11 @@ class ServeMetrics:
     def stage(self, stage: str, seconds: float) -> None:
         self._stage.observe(seconds, {"stage": stage})
 
+    def began(self, stage: str) -> None:
+        self.work.began(stage)
+
     def batch(self, stage: str, size: int, seconds: float) -> None:
+        self.work.batch(stage, size, seconds)
         self._batch_size.observe(size, {"stage": stage})
         self._batch_seconds.observe(seconds, {"stage": stage})
         self._batch_items.inc(size, {"stage": stage})
@@ -158,6 +194,7 @@ class ServeMetrics:
         self._queue.observe(seconds, {"stage": stage})
 
     def depth(self, stage: str, items: int) -> None:
+        self.work.depth(stage, items)
         self._depths[stage] = items
         self._depth.set(items, {"stage": stage})
 
@@ -167,19 +204,14 @@ class ServeMetrics:
     def shed(self, stage: str, items: int) -> None:
         self._shed.inc(items, {"stage": stage})
 
+    def failed(self, stage: str) -> None:
+        self._failures.inc(1, {"stage": stage})
+
+    def halved(self, stage: str) -> None:
+        self._halvings.inc(1, {"stage": stage})
+
     def departed(self, stage: str, why: Departure) -> None:
         self._cancelled.inc(1, {"stage": stage, "why": why})
-
-    def handled(self, method: str, code: str) -> None:
-        self._handled.inc(
-            1,
-            {
-                "grpc_service": self._service,
-                "grpc_method": method,
-                "grpc_type": "unary",
-                "grpc_code": code,
-            },
-        )
 
     def cache(self, cache: str, hit: bool) -> None:
         (self._hits if hit else self._misses).inc(1, {"cache": cache})

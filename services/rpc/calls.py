@@ -17,7 +17,12 @@ def current_call() -> CallContext:
     return _current.get()
 
 
-def current_request_id() -> str | None:
-    """The request id for a log line, or None outside a call."""
+def log_fields() -> dict[str, str]:
+    """What a log line says of the call being answered: nothing outside one."""
     call = _current.get(None)
-    return None if call is None else call.request_id
+    if call is None:
+        return {}
+    fields = {"request_id": call.request_id, "tenant": call.caller.tenant}
+    if call.caller.key_id:
+        fields["key_id"] = call.caller.key_id
+    return fields

@@ -1,45 +1,69 @@
-"""What every call of a server goes through: an id, a deadline, metrics, one log line, our errors.
+"""What every call of a public server goes through, whichever of the four kinds it is.
 
-A handler raises `ServiceError` and knows nothing of statuses. What it raises besides is a fault of
-ours: logged whole, answered as "internal error" with the request id.
+In order: an id, a deadline, metrics, authentication, then the handler; at the end one log line, and
+an error's rich status. A handler raises `ServiceError` and knows nothing of statuses. What it
+raises besides is a fault of ours: logged whole, answered as "internal error" with the request id.
 """
 
 import asyncio
 import inspect
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_status import rpc_status
 
+from services.caller import ANONYMOUS, Caller
 from services.deadline import Deadline
-from services.errors import Cancelled, DeadlinePassed, Internal, ServiceError
+from services.errors import Cancelled, DeadlinePassed, Overloaded, Reason, ServiceError
 from services.rpc.calls import set_current_call
-from services.rpc.metadata import REQUEST_ID, CallContext, from_metadata
+from services.rpc.metadata import REQUEST_ID, RawPairs, from_metadata
+from services.rpc.methods import MethodPolicy, rpc_kind
 from services.rpc.metrics import CallMetrics, RpcMetrics
-from services.rpc.status import code_of, is_callers_fault, rich_status
+from services.rpc.reporting import log_call
+from services.rpc.status import code_of, rich_status, service_error
+from services.rpc.tracing import TRACING
 
 if TYPE_CHECKING:  # generic in the stubs, not at run time
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
-logger = logging.getLogger(__name__)
+# Tells from a call's metadata who asks; raises a `ServiceError` for who may not.
+Authenticate = Callable[[RawPairs], Awaitable[Caller]]
+
+# How soon a caller may come again whose call found the method's places taken.
+_RETRY_S = 1.0
+
+
+async def anonymous(metadata: RawPairs) -> Caller:
+    """Whoever asks is the anonymous tenant."""
+    return ANONYMOUS
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler. Deadlines are given and cut for paths under `timed`, and no other."""
+    """Wraps every handler of a server.
+
+    Args:
+        metrics: of the server's calls.
+        policies: by path. Methods without one (health, reflection) are counted and logged, and
+            neither timed nor authenticated.
+        authenticate: the first thing that happens to a call of a method with a policy.
+    """
 
     def __init__(
-        self, metrics: RpcMetrics, *, timed: str, default_timeout_s: float, max_timeout_s: float
+        self,
+        metrics: RpcMetrics,
+        policies: Mapping[str, MethodPolicy],
+        authenticate: Authenticate = anonymous,
     ) -> None:
         self._metrics = metrics
-        self._timed = timed
-        self._default_timeout_s = default_timeout_s
-        self._max_timeout_s = max_timeout_s
+        self._policies = policies
+        self._authenticate = authenticate
+        self._open: Counter[str] = Counter()
 
     async def intercept_service(
         self,
@@ -50,7 +74,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         path: str = handler_call_details.method
-        kind = _kind(handler)
+        kind = rpc_kind(handler.request_streaming, handler.response_streaming)
         behavior: Any = (
             handler.unary_unary
             or handler.unary_stream
@@ -59,22 +83,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
         async def respond(request: Any, context: "Context") -> Any:
-            async with _Call(self, kind, path, context) as metrics:
-                metrics.received()
-                answer = behavior(request, context)
+            async with self._answering(kind, path, context) as observed:
+                answer = behavior(_counted(request, observed), context)
                 answer = await answer if inspect.isawaitable(answer) else answer
-                metrics.sent()
+                observed.sent()
                 return answer
 
         async def stream(request: Any, context: "Context") -> AsyncIterator[Any]:
-            async with _Call(self, kind, path, context) as metrics:
-                metrics.received()
-                answers = behavior(request, context)
+            async with self._answering(kind, path, context) as observed:
+                answers = behavior(_counted(request, observed), context)
                 if inspect.isawaitable(answers):  # a handler that writes to the context itself
                     await answers
                     return
                 async for answer in answers:
-                    metrics.sent()
+                    observed.sent()
                     yield answer
 
         wrapped = stream if handler.response_streaming else respond
@@ -90,99 +112,78 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def limit(self, path: str, call: CallContext) -> CallContext:
-        """The call with the deadline it is held to."""
-        if not path.startswith(self._timed):
-            return call
-        remaining = call.deadline.remaining_s()
-        granted = self._default_timeout_s if remaining is None else remaining
-        return replace(call, deadline=Deadline.after(min(granted, self._max_timeout_s)))
-
-    def observe(self, kind: str, path: str) -> AbstractContextManager[CallMetrics]:
-        return self._metrics.call(kind, path)
-
-
-class _Call:
-    """One call, from its metadata to its log line."""
-
-    def __init__(
-        self,
-        interceptor: CallInterceptor,
-        kind: str,
-        path: str,
-        context: "Context",
-    ) -> None:
-        self._path = path
-        self._context = context
-        metadata = from_metadata(context.invocation_metadata(), context.time_remaining())
-        self._call = interceptor.limit(path, metadata)
-        self._observe = interceptor.observe(kind, path)
-        self._timeout = asyncio.timeout(self._call.deadline.remaining_s())
-        self._begin = time.perf_counter()
-
-    async def __aenter__(self) -> CallMetrics:
-        set_current_call(self._call)
+    @asynccontextmanager
+    async def _answering(
+        self, kind: str, path: str, context: "Context"
+    ) -> AsyncIterator[CallMetrics]:
+        """One call, from its metadata to its log line."""
+        policy = self._policies.get(path)
+        metadata: RawPairs = context.invocation_metadata() or ()
+        call = from_metadata(metadata, context.time_remaining(), trusted=False)
+        if policy is not None:
+            granted_s = policy.granted_s(call.deadline.remaining_s())
+            call = replace(call, deadline=Deadline.after(granted_s))
         # The caller learns the id even when it sent none, and even when the call fails.
-        await self._context.send_initial_metadata(((REQUEST_ID, self._call.request_id),))
-        self._metrics = self._observe.__enter__()
-        await self._timeout.__aenter__()
-        return self._metrics
+        await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+        service, _, method = path.lstrip("/").partition("/")
+        begin = time.perf_counter()
+        error: ServiceError | None = None
+        with (
+            self._metrics.call(kind, service, method) as observed,
+            TRACING.span(path, "server", call) as traced,
+        ):
+            call = traced.call
+            set_current_call(call)
+            self._open[path] += 1
+            try:
+                async with asyncio.timeout(call.deadline.remaining_s()):
+                    if policy is not None:
+                        observed.caller = await self._authenticate(metadata)
+                        call = traced.call = replace(call, caller=observed.caller)
+                        set_current_call(call)
+                        self._check_room(path, policy)
+                    yield observed
+                observed.code = "OK"
+            except (asyncio.CancelledError, GeneratorExit):
+                # grpc cancels the handler both when the caller does and when its time is up; there
+                # is nobody left to answer.
+                gone = DeadlinePassed() if call.deadline.passed else Cancelled()
+                observed.code = code_of(gone).name
+                log_call(path, gone, None, begin)
+                raise
+            except Exception as exc:
+                # Our own timer's; a handler's TimeoutError about something else is a fault.
+                late = isinstance(exc, TimeoutError) and call.deadline.passed
+                error = DeadlinePassed() if late else service_error(exc)
+                observed.code = code_of(error).name
+                log_call(path, error, exc, begin)
+            else:
+                log_call(path, None, None, begin)
+            finally:
+                traced.code = observed.code
+                self._open[path] -= 1
+        if error is not None:
+            status = rich_status(error, call.request_id)
+            await context.abort_with_status(rpc_status.to_status(status))
 
-    async def __aexit__(self, kind: Any, exc: BaseException | None, trace: Any) -> None:
-        try:
-            await self._timeout.__aexit__(kind, exc, trace)
-        except TimeoutError:
-            exc = DeadlinePassed()
-        error = self._error(exc)
-        self._metrics.code = "OK" if error is None else code_of(error).name
-        self._observe.__exit__(None, None, None)
-        self._log(error, exc)
-        if error is None:
-            return
-        if isinstance(exc, asyncio.CancelledError | GeneratorExit):
-            return  # the caller is gone; let the cancellation go on
-        status = rich_status(error, self._call.request_id)
-        await self._context.abort_with_status(rpc_status.to_status(status))
-
-    def _error(self, exc: BaseException | None) -> ServiceError | None:
-        match exc:
-            case None:
-                return None
-            case ServiceError():
-                return exc
-            case asyncio.CancelledError() | GeneratorExit():
-                # grpc cancels the handler both when the caller does and when its time is up.
-                return DeadlinePassed() if self._call.deadline.passed else Cancelled()
-            case TimeoutError():
-                return DeadlinePassed()
-        return Internal()
-
-    def _log(self, error: ServiceError | None, exc: BaseException | None) -> None:
-        fields: dict[str, object] = {
-            "method": self._path,
-            "code": self._metrics.code,
-            "milliseconds": round((time.perf_counter() - self._begin) * 1000, 1),
-        }
-        if error is None:
-            level = logging.DEBUG if self._path.startswith("/grpc.") else logging.INFO
-            logger.log(level, "answered", extra={"fields": fields})
-            return
-        fields |= {"reason": error.reason.value, "field": error.field}
-        if is_callers_fault(error):
-            logger.info("refused: %s", error, extra={"fields": fields})
-        else:
-            ours = not isinstance(exc, ServiceError)
-            logger.error(
-                "failed: %s", error, extra={"fields": fields}, exc_info=exc if ours else None
+    def _check_room(self, path: str, policy: MethodPolicy) -> None:
+        if policy.max_open is not None and self._open[path] > policy.max_open:
+            raise Overloaded(
+                Reason.OVERLOADED,
+                f"{policy.max_open} calls of this method are open",
+                retry_after_s=_RETRY_S,
             )
 
 
-def _kind(handler: "Handler") -> str:
-    match handler.request_streaming, handler.response_streaming:
-        case False, False:
-            return "unary"
-        case False, True:
-            return "server_stream"
-        case True, False:
-            return "client_stream"
-    return "bidi_stream"
+def _counted(request: Any, observed: CallMetrics) -> Any:
+    """The request, or the stream of them, each counted as it is taken."""
+    if not hasattr(request, "__aiter__"):
+        observed.received()
+        return request
+
+    async def messages() -> AsyncIterator[Any]:
+        async for message in request:
+            observed.received()
+            yield message
+
+    return messages()

@@ -7,8 +7,9 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from limelight.paths import FieldPath
 from services import errors
-from services.errors import Reason, ServiceError
+from services.errors import Internal, Reason, ServiceError
 
 DOMAIN = "limelight.v1"
 
@@ -35,6 +36,11 @@ def code_of(error: ServiceError) -> grpc.StatusCode:
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
+def service_error(exc: BaseException) -> ServiceError:
+    """What an exception of a handler means to the caller; an unknown one is a fault of ours."""
+    return exc if isinstance(exc, ServiceError) else Internal()
+
+
 def is_callers_fault(error: ServiceError) -> bool:
     """Whether one log line will do: nothing of ours broke."""
     return not isinstance(error, errors.Internal | errors.Unavailable)
@@ -44,13 +50,13 @@ def rich_status(error: ServiceError, request_id: str) -> status_pb2.Status:
     """The status with ErrorInfo, and BadRequest or RetryInfo where they fit."""
     metadata = {"request_id": request_id}
     if error.field is not None:
-        metadata["field"] = error.field
+        metadata["field"] = str(error.field)
     details = [
         error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=metadata)
     ]
     if isinstance(error, errors.InvalidRequest) and error.field is not None:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message, reason=error.reason.value
+            field=str(error.field), description=error.message, reason=error.reason.value
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s is not None:
@@ -75,12 +81,14 @@ def error_from_rpc(exc: grpc.RpcError, away: Reason) -> ServiceError:
     """What a peer's failure means here. `away` is the reason when the peer itself is the trouble.
 
     A rich status of ours comes back as the error it was. Anything else a peer can say (a replica
-    died, a proxy's traceback) is the peer's trouble, and its text is kept out of the message.
+    died, a proxy's traceback) is the peer's trouble, and its text is kept out of the message. That
+    includes a bare CANCELLED: gRPC's server says so of the calls that reach it while it stops,
+    whereas a call that we cancel ourselves ends in `asyncio.CancelledError`.
     """
     code = exc.code()
     try:
         status = rpc_status.from_call(cast(grpc.Call, exc))
-    except ValueError:  # details that contradict the status are no details of ours
+    except ValueError:  # details that contradict the status did not come from us
         status = None
     if status is not None:
         error = _error_from_status(status, code)
@@ -89,8 +97,6 @@ def error_from_rpc(exc: grpc.RpcError, away: Reason) -> ServiceError:
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.DeadlinePassed()
-        case grpc.StatusCode.CANCELLED:
-            return errors.Cancelled()
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(
                 Reason.OVERLOADED, "the service is at its limit", retry_after_s=1.0
@@ -122,5 +128,16 @@ def _error_from_status(status: status_pb2.Status, code: grpc.StatusCode) -> Serv
     kind = _CLASSES.get(code)
     if kind is None:
         kind = errors.Overloaded if reason is Reason.OVERLOADED else errors.TooLarge
-    field = info.metadata.get("field")
-    return kind(reason, status.message, field=field, retry_after_s=retry_after_s)
+    return kind(
+        reason,
+        status.message,
+        field=_path(info.metadata.get("field", "")),
+        retry_after_s=retry_after_s,
+    )
+
+
+def _path(text: str) -> FieldPath | None:
+    try:
+        return FieldPath.parse(text) if text else None
+    except ValueError:
+        return None  # a newer peer's way of writing it: better no field than a wrong one

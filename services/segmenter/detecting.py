@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.replica.cache import LruCache
-from services.segmenter.engines import Embedding, Engine, Pair
+from services.segmenter.engines import Embedding, Pair, SegmenterEngine
 from services.segmenter.postprocessing import Candidates, Suppression, pick
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class QueuedPair:
     """One (image, query) pair as it waits for the decoder; `boxes` and `labels` as in `Pair`."""
 
     image: Embedding
@@ -31,7 +31,7 @@ class Detector:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: SegmenterEngine,
         texts: LruCache[str, Embedding],
         mask_threshold: float,
         suppression: Suppression,
@@ -41,7 +41,7 @@ class Detector:
         self._mask_threshold = mask_threshold
         self._suppression = suppression
 
-    def answer(self, questions: Sequence[Question]) -> list[Candidates]:
+    def answer(self, questions: Sequence[QueuedPair]) -> list[Candidates]:
         """The candidates of each question, in order."""
         texts = self._encoded({question.phrase for question in questions})
         pairs = [

@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from services.codecs.masks import Mask, encode_rle
-from services.domain import Box, Detection, QueryResult
+from limelight.masks import Mask, encode_rle
+from limelight.values import Box
+from services.codecs.images import IMAGE_CONTENT
+from services.domain import Detection, QueryResult
 from services.errors import Reason, TooLarge
 from services.segmenter.engines import RawDetections
 
@@ -28,7 +30,7 @@ Measure = Literal["iou", "iom"]
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Which of two overlapping masks of one query goes, see `Settings.nms_threshold`."""
+    """Which of two overlapping masks of one query goes, see `SegmenterSettings.nms_threshold`."""
 
     threshold: float
     measure: Measure
@@ -70,6 +72,12 @@ def pick(
     )
 
 
+def all_finite(raw: RawDetections) -> bool:
+    """Whether every number of a model's answer is finite."""
+    parts = (raw.logits, raw.presence, raw.boxes, raw.masks)
+    return all(bool(_tensor(part).isfinite().all()) for part in parts)
+
+
 def _tensor(values: object) -> Tensor:
     return torch.as_tensor(values).float()
 
@@ -109,7 +117,7 @@ def check_room(height: int, width: int, memory: int) -> None:
         raise TooLarge(
             Reason.MASKS_TOO_LARGE,
             f"a mask of {width} x {height} pixels takes {needed} bytes; {memory} are allowed",
-            field="image.content",
+            field=IMAGE_CONTENT,
         )
 
 
@@ -152,7 +160,7 @@ def upsample_onto(
 ) -> tuple[slice, slice]:
     """Draw where `logits`, (h, w), stretched onto `canvas`, (H, W), are above `threshold`.
 
-    Bilinear with half-pixel centres, as `torch.nn.functional.interpolate(mode="bilinear")`. Only
+    Bilinear with half-pixel centers, as `torch.nn.functional.interpolate(mode="bilinear")`. Only
     the rows and columns that a logit above the threshold can reach are computed, and returned;
     nothing outside of them is touched. `band_bytes` bounds the float32 rows held at a time, beyond
     two of the canvas's own and the logits stretched sideways.

@@ -1,19 +1,24 @@
-"""Judges a request's queries before any model works for it, and turns boxes into model input."""
+"""Checks a request's queries before any model works for it, and turns boxes into model input."""
 
-import math
-import unicodedata
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain import Box, ConceptQuery, Exemplar
+from limelight.paths import FieldPath
+from limelight.validation import check_query
+from limelight.values import ConceptQuery, Exemplar
 from services.errors import InvalidRequest, Reason
-from services.segmenter.engines import Engine
+from services.segmenter.engines import SegmenterTraits
+
+QUERIES = FieldPath(("queries",))
+# Characters a token: a phrase longer than this many times the limit is too long however it splits.
+_CHARS_A_TOKEN = 64
 
 
 def check_queries(
-    queries: Sequence[ConceptQuery], engine: Engine, max_queries: int, max_exemplars: int
+    queries: Sequence[ConceptQuery], traits: SegmenterTraits, max_queries: int, max_exemplars: int
 ) -> None:
     """Everything that can be said without the image.
 
@@ -22,64 +27,38 @@ def check_queries(
             PHRASE_TOO_LONG or BOX_INVALID, at the field.
     """
     if not queries:
-        raise InvalidRequest(Reason.TASK_MISSING, "there are no queries", field="queries")
+        raise InvalidRequest(Reason.TASK_MISSING, "there are no queries", field=QUERIES)
     if len(queries) > max_queries:
         raise InvalidRequest(
             Reason.TOO_MANY_QUERIES,
-            f"{len(queries)} queries; at most {max_queries} are allowed",
-            field="queries",
+            f"{len(queries)} queries; at most {max_queries} per call",
+            field=QUERIES,
         )
     for index, query in enumerate(queries):
-        field = f"queries[{index}]"
-        if not query.phrase and not query.exemplars:
-            raise InvalidRequest(
-                Reason.QUERY_INVALID, "a query needs a phrase or an exemplar", field=field
-            )
-        if len(query.exemplars) > max_exemplars:
-            raise InvalidRequest(
-                Reason.QUERY_INVALID,
-                f"{len(query.exemplars)} exemplars; at most {max_exemplars} are allowed",
-                field=f"{field}.exemplars",
-            )
-        if query.phrase:
-            _check_phrase(query.phrase, engine, f"{field}.phrase")
-        for number, exemplar in enumerate(query.exemplars):
-            _check_box(exemplar.box, f"{field}.exemplars[{number}].box")
+        path = QUERIES / index
+        max_chars = _CHARS_A_TOKEN * traits.max_tokens
+        if len(query.phrase) > max_chars:
+            _refuse_long(f"{len(query.phrase)} characters", traits, path / "phrase")
+        check_query(query, path, max_exemplars=max_exemplars, max_phrase_chars=max_chars)
+        if query.phrase and (tokens := traits.count_tokens(query.phrase)) > traits.max_tokens:
+            _refuse_long(f"{tokens} tokens", traits, path / "phrase")
 
 
-def _check_phrase(phrase: str, engine: Engine, field: str) -> None:
-    if not phrase.strip():
-        raise InvalidRequest(Reason.PHRASE_INVALID, "the phrase is blank", field=field)
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in phrase):
-        raise InvalidRequest(
-            Reason.PHRASE_INVALID, "the phrase holds control characters", field=field
-        )
-    # Tokens are words or parts of words: a phrase of this length is too long however it is split.
-    too_long = len(phrase) > 64 * engine.max_tokens
-    tokens = 0 if too_long else engine.tokens(phrase)
-    if too_long or tokens > engine.max_tokens:
-        count = f"{len(phrase)} characters" if too_long else f"{tokens} tokens"
-        raise InvalidRequest(
-            Reason.PHRASE_TOO_LONG,
-            f"the phrase has {count}; the model reads {engine.max_tokens} tokens",
-            field=field,
-        )
-
-
-def _check_box(box: Box, field: str) -> None:
-    if not all(math.isfinite(side) for side in (box.x0, box.y0, box.x1, box.y1)):
-        raise InvalidRequest(Reason.BOX_INVALID, "a side is not a finite number", field=field)
-    if box.width <= 0 or box.height <= 0:
-        raise InvalidRequest(Reason.BOX_INVALID, "the box has no area", field=field)
+def _refuse_long(size: str, traits: SegmenterTraits, path: FieldPath) -> NoReturn:
+    raise InvalidRequest(
+        Reason.PHRASE_TOO_LONG,
+        f"the phrase has {size}; the model reads {traits.max_tokens} tokens",
+        field=path,
+    )
 
 
 def exemplar_arrays(
-    exemplars: Sequence[Exemplar], width: int, height: int, field: str
+    exemplars: Sequence[Exemplar], width: int, height: int, path: FieldPath
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The boxes and labels of `engines.Pair`, boxes clipped to the image of `width` x `height`.
 
     Raises:
-        InvalidRequest: BOX_INVALID at `{field}.exemplars[i].box`, for one outside the image.
+        InvalidRequest: BOX_INVALID at the exemplar below `path`, for one outside the image.
     """
     boxes = np.empty((len(exemplars), 4), np.float32)
     for index, exemplar in enumerate(exemplars):
@@ -89,7 +68,7 @@ def exemplar_arrays(
             raise InvalidRequest(
                 Reason.BOX_INVALID,
                 f"the box lies outside the image of {width} x {height} pixels",
-                field=f"{field}.exemplars[{index}].box",
+                field=path / "exemplars" / index / "box",
             )
         boxes[index] = (
             (x0 + x1) / 2 / width,

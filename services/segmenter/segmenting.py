@@ -5,7 +5,6 @@ threads; the event loop only hands things over, so a cancelled request stops at 
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,21 +12,34 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from limelight.paths import FieldPath
+from limelight.validation import check_share
+from limelight.values import ConceptQuery, ModelInfo
 from services.codecs.images import ImageLimits, content_hash, decode
 from services.deadline import Deadline
-from services.domain import ConceptQuery, ModelInfo, QueryResult, SegmentedImage
-from services.errors import DeadlinePassed, InvalidRequest, Reason, Unavailable
+from services.domain import QueryResult, SegmentedImage
+from services.errors import InvalidRequest, Reason
 from services.replica.batching import Batcher
 from services.replica.cache import LruCache, SingleFlight
-from services.replica.metrics import Metrics
-from services.replica.stopwatch import Stopwatch
+from services.replica.metrics import ReplicaMetrics
+from services.replica.requests import RequestGate
 from services.replica.waiting import within
-from services.segmenter.detecting import Detector, Question
-from services.segmenter.engines import EXEMPLARS_ONLY, Embedding, Engine
-from services.segmenter.postprocessing import Candidates, Suppression, check_room, draw
+from services.rpc.tracing import TRACING
+from services.segmenter.detecting import Detector, QueuedPair
+from services.segmenter.engines import EXEMPLARS_ONLY, Embedding, Pair, SegmenterEngine, create
+from services.segmenter.postprocessing import (
+    Candidates,
+    Suppression,
+    all_finite,
+    check_room,
+    draw,
+)
 from services.segmenter.preprocessing import to_model_input
-from services.segmenter.queries import check_queries, exemplar_arrays
-from services.segmenter.settings import Settings
+from services.segmenter.queries import QUERIES, check_queries, exemplar_arrays
+from services.segmenter.settings import SegmenterSettings
+from services.stages import StageTimer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +57,9 @@ class Segmenter:
     Lives in one event loop. `engine` is loaded; `close` closes it.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: SegmenterSettings, engine: SegmenterEngine, metrics: ReplicaMetrics
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._metrics = metrics
@@ -62,34 +76,33 @@ class Segmenter:
             settings.mask_threshold,
             Suppression(settings.nms_threshold, settings.nms_measure),
         )
-        wait_s = settings.batch_wait_ms / 1000
         self._encoder: Batcher[Any, Embedding] = Batcher(
             "encode",
             engine.encode_images,
-            max_batch=settings.max_encode_batch,
+            max_batch=settings.max_batch_images,
             max_queued=settings.max_queued_images,
-            wait_s=wait_s,
+            wait_s=settings.batch_wait_s,
             metrics=metrics,
+            max_failures=settings.max_failed_batches,
         )
-        self._decoder: Batcher[Question, Candidates] = Batcher(
+        self._decoder: Batcher[QueuedPair, Candidates] = Batcher(
             "detect",
             detector.answer,
-            max_batch=settings.max_pair_batch,
+            max_batch=settings.max_batch_pairs,
             max_queued=settings.max_queued_pairs,
-            wait_s=wait_s,
+            wait_s=settings.batch_wait_s,
             metrics=metrics,
+            max_failures=settings.max_failed_batches,
         )
-        self._decode_pool = ThreadPoolExecutor(settings.decode_workers, "decode")
-        self._mask_pool = ThreadPoolExecutor(settings.mask_workers, "masks")
-        self._closing = False
-        self._ongoing = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
+        self._mask_pool = ThreadPoolExecutor(settings.mask_threads, "masks")
+        self._gate = RequestGate(metrics)
+        self._traits = engine.describe()
 
     @property
     def model(self) -> ModelInfo:
         """The model that answers."""
-        return self._engine.model
+        return self._traits.model
 
     async def segment(
         self,
@@ -103,7 +116,7 @@ class Segmenter:
 
         Args:
             data: an image file.
-            queries: one to `Settings.max_queries`; exemplar boxes in pixels of this image.
+            queries: one to `SegmenterSettings.max_queries`; exemplar boxes in pixels of this image.
             score_threshold: 0 to 1; instances below it are left out.
             max_instances: the most a query may give; 0 or more than the server's limit: that.
             deadline: until when the caller waits.
@@ -115,31 +128,16 @@ class Segmenter:
             DeadlinePassed: the time ran out.
             Unavailable: the segmenter is closing.
         """
-        if self._closing:
-            raise Unavailable(Reason.DRAINING, "the segmenter is shutting down")
-        watch = Stopwatch(self._metrics)
-        self._ongoing += 1
-        self._idle.clear()
-        try:
+        timer = StageTimer(self._metrics.stage, first="decode", trace=TRACING.stage)
+        with self._gate.enter(lambda: timer.current), timer:
             async with within(deadline):
                 return await self._answer(
-                    data, queries, score_threshold, max_instances, deadline, watch
+                    data, queries, score_threshold, max_instances, deadline, timer
                 )
-        except DeadlinePassed:
-            self._metrics.departed(watch.current, "deadline")
-            raise
-        except asyncio.CancelledError:
-            self._metrics.departed(watch.current, "cancelled")
-            raise
-        finally:
-            self._ongoing -= 1
-            if self._ongoing == 0:
-                self._idle.set()
 
     async def close(self) -> None:
         """Finish what was taken in, take no more, let go of the model."""
-        self._closing = True
-        await self._idle.wait()
+        await self._gate.close()
         await self._encoder.close()
         await self._decoder.close()
         self._decode_pool.shutdown()
@@ -148,8 +146,8 @@ class Segmenter:
 
     def check(self) -> None:
         """Raise `Unavailable` if the segmenter cannot work any more."""
-        if self._encoder.broken or self._decoder.broken:
-            raise Unavailable(Reason.SEGMENTER_UNAVAILABLE, "a batch loop has died")
+        for batcher in (self._encoder, self._decoder):
+            batcher.check(Reason.SEGMENTER_UNAVAILABLE)
 
     async def _answer(
         self,
@@ -158,50 +156,48 @@ class Segmenter:
         score_threshold: float,
         max_instances: int,
         deadline: Deadline,
-        watch: Stopwatch,
+        timer: StageTimer,
     ) -> SegmentedImage:
         settings = self._settings
         _check_options(score_threshold, max_instances)
-        check_queries(queries, self._engine, settings.max_queries, settings.max_exemplars)
+        check_queries(queries, self._traits, settings.max_queries, settings.max_exemplars)
         limit = min(max_instances or settings.max_instances, settings.max_instances)
-        image = await self._encoded(data, watch)
+        image = await self._encoded(data, timer)
         questions = []
         for index, query in enumerate(queries):
             boxes, labels = exemplar_arrays(
-                query.exemplars, image.width, image.height, f"queries[{index}]"
+                query.exemplars, image.width, image.height, QUERIES / index
             )
             phrase = query.phrase.strip() or EXEMPLARS_ONLY
             questions.append(
-                Question(image.embedding, phrase, boxes, labels, score_threshold, limit)
+                QueuedPair(image.embedding, phrase, boxes, labels, score_threshold, limit)
             )
-        with watch.stage("detect"):
+        with timer.stage("detect"):
             candidates = await self._decoder.submit_all(questions, deadline)
-        with watch.stage("masks"):
+        with timer.stage("masks"):
             results = await self._drawn(candidates, image)
-        return SegmentedImage(
-            image.width, image.height, results, self._engine.model, watch.timings_ms
-        )
+        return SegmentedImage(image.width, image.height, results, self.model, timer.timings_ms)
 
-    async def _encoded(self, data: bytes, watch: Stopwatch) -> EncodedImage:
+    async def _encoded(self, data: bytes, timer: StageTimer) -> EncodedImage:
         """The image's embedding: remembered, under way for another request, or made now."""
         digest = await asyncio.to_thread(content_hash, data)
-        key = f"{self._engine.model.revision}:{digest}"
+        key = f"{self.model.revision}:{digest}"
         known = self._images.get(key)
         if known is not None:
             return known
         start = time.monotonic()
-        image = await self._encoding.run(key, partial(self._encode, key, data, watch))
-        if "encode" not in watch.timings_ms:
-            # Another request's watch timed the stages; this one only waited for its embedding.
-            watch.spent("encode", time.monotonic() - start)
+        image = await self._encoding.run(key, partial(self._encode, key, data, timer))
+        if "encode" not in timer.timings_ms:
+            # Another request's timer has the stages; this one only waited for its embedding.
+            timer.add("encode", time.monotonic() - start)
         return image
 
-    async def _encode(self, key: str, data: bytes, watch: Stopwatch) -> EncodedImage:
-        with watch.stage("decode"):
+    async def _encode(self, key: str, data: bytes, timer: StageTimer) -> EncodedImage:
+        with timer.stage("decode"):
             width, height, pixels = await asyncio.get_running_loop().run_in_executor(
                 self._decode_pool, self._decoded, data
             )
-        with watch.stage("encode"):
+        with timer.stage("encode"):
             # No deadline of its own: this may serve several requests, and ends with the last.
             embedding = await self._encoder.submit(pixels, Deadline())
         image = EncodedImage(width, height, embedding)
@@ -212,7 +208,7 @@ class Segmenter:
         pixels = decode(data, self._limits)
         height, width = pixels.shape[:2]
         check_room(height, width, self._settings.mask_memory_bytes)
-        return width, height, to_model_input(pixels, self._engine.image_size)
+        return width, height, to_model_input(pixels, self._traits.image_size)
 
     async def _drawn(
         self, candidates: Sequence[Candidates], image: EncodedImage
@@ -234,11 +230,38 @@ class Segmenter:
 
 
 def _check_options(score_threshold: float, max_instances: int) -> None:
-    if not (math.isfinite(score_threshold) and 0 <= score_threshold <= 1):
-        raise InvalidRequest(
-            Reason.OPTION_INVALID, "score_threshold must be 0 to 1", field="score_threshold"
-        )
+    check_share(score_threshold, "score_threshold", FieldPath(("score_threshold",)))
     if max_instances < 0:
         raise InvalidRequest(
-            Reason.OPTION_INVALID, "max_instances must not be negative", field="max_instances"
+            Reason.OPTION_INVALID,
+            "max_instances must not be negative",
+            field=FieldPath(("max_instances",)),
         )
+
+
+def open_segmenter(settings: SegmenterSettings, metrics: ReplicaMetrics) -> Segmenter:
+    """The segmenter of `settings`, its model loaded and warmed up. Blocking.
+
+    Raises:
+        Whatever the engine raises for a checkpoint that it cannot load, or that does not answer.
+    """
+    engine = create(settings)
+    engine.load()
+    warm_up(engine)
+    return Segmenter(settings, engine, metrics)
+
+
+def warm_up(engine: SegmenterEngine) -> None:
+    """Ask the model about a plain picture, so that it is known to answer.
+
+    Raises:
+        RuntimeError: what it answers is not finite.
+    """
+    traits = engine.describe()
+    gray = np.full((64, 64, 3), 128, np.uint8)
+    (image,) = engine.encode_images([to_model_input(gray, traits.image_size)])
+    (text,) = engine.encode_texts([EXEMPLARS_ONLY])
+    boxes, labels = exemplar_arrays((), 64, 64, QUERIES)
+    (raw,) = engine.detect([Pair(image, text, boxes, labels)])
+    if not all_finite(raw):
+        raise RuntimeError(f"{traits.model.name} answers with numbers that are not finite")

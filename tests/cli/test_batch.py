@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from limelight.paths import FieldPath
 from services.cli.main import app
 from services.errors import InvalidRequest, Overloaded, Reason
 from tests.client.stand_in import StandIn
@@ -53,8 +54,8 @@ def test_one_line_a_request(runner: CliRunner, address: str, picture: Path) -> N
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("not json", "no JSON"),
-        ("[1]", "no JSON object"),
+        ("not json", "not valid JSON"),
+        ("[1]", "not a JSON object"),
         ({"id": "x", "image": "photo.png"}, "either instruction or phrases"),
         ({"id": "x", "image": "photo.png", "instruction": "a", "phrases": ["b"]}, "either"),
         ({"id": "x", "image": "photo.png", "instruction": 5}, "must be a string"),
@@ -69,7 +70,7 @@ def test_one_line_a_request(runner: CliRunner, address: str, picture: Path) -> N
         ({"id": "x", "image": "a\x00b", "phrases": ["a"]}, "null"),
         ({"id": "x", "image": "photo.png", "phrases": ["\ud800"]}, "surrogates"),
         ({"id": "\ud800", "image": "none.png", "phrases": ["a"]}, "No such file"),
-        ("[" * 100_000, "no JSON"),
+        ("[" * 100_000, "not valid JSON"),
     ],
 )
 def test_a_bad_line_is_an_error_line_and_no_stop(
@@ -94,7 +95,9 @@ def test_a_bad_line_is_an_error_line_and_no_stop(
 def test_a_refusal_is_an_error_line(
     runner: CliRunner, address: str, picture: Path, service: StandIn
 ) -> None:
-    service.faults = [InvalidRequest(Reason.PHRASE_TOO_LONG, "too long", field="task.queries")]
+    service.faults = [
+        InvalidRequest(Reason.PHRASE_TOO_LONG, "too long", field=FieldPath.parse("task.queries"))
+    ]
     source = write(picture.parent / "in.jsonl", {"id": 1, "image": "photo.png", "phrases": ["x"]})
     result = runner.invoke(app, ["batch", str(source), "--out", "out.jsonl", "--address", address])
     assert result.exit_code == 1
@@ -185,13 +188,13 @@ def test_ctrl_c_leaves_whole_lines_and_resume_goes_on(
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert service.called.wait(30)
+    assert service.called.wait(60)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "30 not done" in told
     assert "Traceback" not in told
-    assert service.cancelled.wait(5)
+    assert service.cancelled.wait(60)
     assert read(out) == []
     service.gate.set()
     assert runner.invoke(app, [*call, "--resume"]).exit_code == 0

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from limelight.paths import FieldPath
 from limelight.v1 import limelight_pb2
 from services.cli.main import app
 from services.errors import InvalidMedia, Reason
@@ -80,7 +81,7 @@ def test_pictures_are_written(
     assert len(list((tmp_path / "masks").iterdir())) == 2
 
 
-def test_a_background_may_be_a_colour_by_name(
+def test_a_background_may_be_a_color_by_name(
     runner: CliRunner, address: str, picture: Path, service: StandIn
 ) -> None:
     call = ["segment", str(picture), "x", "--address", address, "--background", "teal"]
@@ -105,7 +106,7 @@ def test_reads_standard_input(runner: CliRunner, address: str, service: StandIn)
         (["x", "--cutout", "c.jpg"], "no transparency"),
         (["x", "--overlay", "o.gif"], ".png, .jpg or .webp"),
         (["x", "--overlay", "nowhere/o.png"], "no folder"),
-        (["x", "--background", "no-colour"], "neither a file nor a colour"),
+        (["x", "--background", "no-color"], "neither a file nor a color"),
         (["x", "--background-out", "b.png"], "needs --background"),
         (["x", "--threshold", "1.5"], "--threshold"),
     ],
@@ -133,7 +134,9 @@ def test_a_missing_picture_ends_with_2(runner: CliRunner, address: str) -> None:
 def test_a_refusal_ends_with_1_and_says_why(
     runner: CliRunner, address: str, picture: Path, service: StandIn
 ) -> None:
-    service.faults = [InvalidMedia(Reason.IMAGE_CORRUPT, "cut short", field="task.image.content")]
+    service.faults = [
+        InvalidMedia(Reason.IMAGE_CORRUPT, "cut short", field=FieldPath.parse("task.image.content"))
+    ]
     result = runner.invoke(app, ["segment", str(picture), "x", "--address", address])
     assert result.exit_code == 1
     assert "INVALID_ARGUMENT (IMAGE_CORRUPT): cut short [task.image.content]" in result.stderr

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
-from services.cli import processes
-from services.cli.state import StackFolder, StackState
+from services.local import processes
+from services.local.state import StackFolder, StackState
 
 pytestmark = [pytest.mark.serve, pytest.mark.timeout(600)]
 

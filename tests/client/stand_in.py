@@ -9,8 +9,16 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from limelight.v1 import limelight_pb2, limelight_pb2_grpc, media_pb2, plan_pb2
-from services.codecs.masks import encode_rle, to_png, to_polygons
+from limelight import png
+from limelight.masks import encode_rle, to_polygons
+from limelight.v1 import (
+    limelight_pb2,
+    limelight_pb2_grpc,
+    media_pb2,
+    models_pb2,
+    plan_pb2,
+    review_pb2,
+)
 from services.errors import ServiceError
 from services.rpc.status import code_of, rich_status, trailing_metadata
 
@@ -62,7 +70,7 @@ class StandIn(limelight_pb2_grpc.LimelightServiceServicer):
         )
         yield event(
             verdict=limelight_pb2.VerdictEvent(
-                id=2, verdict=limelight_pb2.VERDICT_REJECTED, reason="too small"
+                id=2, verdict=review_pb2.VERDICT_REJECTED, reason="too small"
             )
         )
         self._wait(context)
@@ -142,8 +150,8 @@ def answer(task: limelight_pb2.SegmentTask, request_id: str) -> limelight_pb2.Se
             limelight_pb2.Rendering(kind=spec.kind, format=spec.format, content=b"picture")
             for spec in task.renders
         ],
-        timings=[limelight_pb2.StageTiming(stage="total", milliseconds=12.5)],
-        models=[limelight_pb2.Model(role="segmenter", name="stand-in", engine="none")],
+        timings=[models_pb2.StageTiming(stage="total", milliseconds=12.5)],
+        models=[models_pb2.Model(role="segmenter", name="stand-in", engine="none")],
     )
 
 
@@ -171,7 +179,7 @@ def mask_message(pixels: np.ndarray, kind: media_pb2.MaskFormat) -> media_pb2.Ma
         case media_pb2.MASK_FORMAT_NONE:
             return None
         case media_pb2.MASK_FORMAT_PNG:
-            return media_pb2.Mask(png=to_png(pixels))
+            return media_pb2.Mask(png=png.encode_mask(pixels))
         case media_pb2.MASK_FORMAT_POLYGONS:
             polygons = [
                 media_pb2.Polygon(coordinates=[side for point in polygon for side in point])

@@ -22,9 +22,10 @@ from limelight import (
     SelectBy,
     Selection,
 )
-from services.cli.ports import free_ports
-from services.domain import VerdictKind
+from limelight.paths import FieldPath
+from limelight.values import VerdictKind
 from services.errors import Internal, InvalidRequest, Overloaded, Reason, TooLarge, Unavailable
+from services.local.ports import free_ports
 from tests.client.stand_in import SIZE, StandIn, mask, serving
 
 PICTURE = b"any bytes: the stand-in does not look"
@@ -78,7 +79,9 @@ def test_no_masks_were_asked_for(segment: type_of_call) -> None:
 
 def test_error_says_what_the_service_said(segment: type_of_call, service: StandIn) -> None:
     service.faults = [
-        InvalidRequest(Reason.BOX_INVALID, "the box is inside out", field="task.queries")
+        InvalidRequest(
+            Reason.BOX_INVALID, "the box is inside out", field=FieldPath.parse("task.queries")
+        )
     ]
     with pytest.raises(LimelightError) as caught:
         segment(phrases=["dog"], request_id="mine-2")
@@ -107,7 +110,7 @@ def test_repeats_what_is_safe_until_it_succeeds(segment: type_of_call, service: 
     [
         Internal(),
         TooLarge(Reason.MASKS_TOO_LARGE, "waiting will not help"),
-        (grpc.StatusCode.UNAVAILABLE, "Socket closed"),  # it may have been working on it
+        (grpc.StatusCode.ABORTED, "whatever a proxy says"),
     ],
 )
 def test_does_not_repeat_what_is_not_safe(
@@ -116,6 +119,51 @@ def test_does_not_repeat_what_is_not_safe(
     service.faults = [fault]
     with pytest.raises(LimelightError):
         segment(phrases=["dog"])
+    assert len(service.tasks) == 1
+
+
+LOST = [
+    (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+    (grpc.StatusCode.CANCELLED, "CANCELLED"),  # of a server that stops
+]
+
+
+@pytest.mark.parametrize("fault", LOST, ids=["connection", "server"])
+def test_repeats_what_was_lost(segment: type_of_call, service: StandIn, fault: Any) -> None:
+    service.faults = [fault]
+    assert len(segment(phrases=["dog"]).instances) == 2
+    assert len(service.tasks) == 2
+
+
+@pytest.mark.parametrize("fault", LOST, ids=["connection", "server"])
+def test_does_not_repeat_what_was_lost_unless_it_may(
+    address: str, service: StandIn, fault: Any
+) -> None:
+    service.faults = [fault]
+    careful = RetryPolicy(repeat_lost=False)
+    with Client(address, retry=careful) as client, pytest.raises(LimelightError) as caught:
+        client.segment(PICTURE, phrases=["dog"])
+    assert caught.value.lost
+    assert len(service.tasks) == 1
+
+
+def test_a_channel_that_is_closed_ends_its_calls(address: str, service: StandIn) -> None:
+    service.gate = threading.Event()
+    client = Client(address, retry=QUICK)
+    failures: list[LimelightError] = []
+
+    def call() -> None:
+        with pytest.raises(LimelightError) as caught:
+            client.segment(PICTURE, phrases=["dog"])
+        failures.append(caught.value)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert service.called.wait(60)
+    client.close()
+    thread.join(60)
+    assert [error.code for error in failures] == [grpc.StatusCode.CANCELLED]
+    assert not failures[0].lost
     assert len(service.tasks) == 1
 
 
@@ -130,17 +178,18 @@ def test_does_not_wait_beyond_the_deadline(segment: type_of_call, service: Stand
     service.faults = [Overloaded(Reason.OVERLOADED, "full", retry_after_s=60.0)]
     started = time.monotonic()
     with pytest.raises(LimelightError) as caught:
-        segment(phrases=["dog"], timeout=2.0)
+        segment(phrases=["dog"], timeout=30.0)
     assert caught.value.retry_after == 60.0
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 30
 
 
+@pytest.mark.slow
 def test_deadline_ends_the_call(segment: type_of_call, service: StandIn) -> None:
     service.gate = threading.Event()
     with pytest.raises(LimelightError) as caught:
-        segment(phrases=["dog"], timeout=0.2)
+        segment(phrases=["dog"], timeout=3.0)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert service.cancelled.wait(5)
+    assert service.cancelled.wait(60)
 
 
 def test_nothing_listens() -> None:
@@ -155,18 +204,18 @@ def test_nothing_listens() -> None:
 def test_a_service_that_comes_late_is_reached() -> None:
     port = free_ports(1)[0]
     service = StandIn()
-    patient = RetryPolicy(attempts=50, first_delay=0.05, max_delay=0.2)
+    patient = RetryPolicy(attempts=500, first_delay=0.05, max_delay=0.2)
     answers: list[int] = []
 
     def call() -> None:
         with Client(f"127.0.0.1:{port}", retry=patient) as client:
-            answers.append(len(client.segment(PICTURE, phrases=["dog"], timeout=20).instances))
+            answers.append(len(client.segment(PICTURE, phrases=["dog"], timeout=60).instances))
 
     thread = threading.Thread(target=call)
     thread.start()
     time.sleep(0.3)  # the first attempts must fail: there is no condition to wait on
     with serving(service, port):
-        thread.join(20)
+        thread.join(60)
     assert answers == [2]
     assert len(service.tasks) == 1
 
@@ -200,14 +249,14 @@ def test_a_stream_that_is_closed_early_is_cancelled(address: str, service: Stand
         events = client.segment_stream(PICTURE, "the dogs")
         next(events)
         events.close()
-        assert service.cancelled.wait(5)
+        assert service.cancelled.wait(60)
 
 
 async def test_a_cancelled_task_cancels_the_call(address: str, service: StandIn) -> None:
     service.gate = threading.Event()
     async with AsyncClient(address) as client:
         task = asyncio.create_task(client.segment(PICTURE, phrases=["dog"]))
-        assert await asyncio.to_thread(service.called.wait, 5)
+        assert await asyncio.to_thread(service.called.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

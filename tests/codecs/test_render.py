@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from limelight.values import Box
 from services.codecs import render
-from services.domain import Box
 from tests.hostile import picture
 
 
-def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
-    """A mask of (height, width) `size` with a disc around (x, y) `centre`."""
+def disc(size: tuple[int, int], center: tuple[float, float], radius: float) -> np.ndarray:
+    """A mask of (height, width) `size` with a disc around (x, y) `center`."""
     y, x = np.mgrid[: size[0], : size[1]]
-    return (x + 0.5 - centre[0]) ** 2 + (y + 0.5 - centre[1]) ** 2 < radius**2
+    return (x + 0.5 - center[0]) ** 2 + (y + 0.5 - center[1]) ** 2 < radius**2
 
 
 SIZE = (300, 400)
@@ -25,14 +25,12 @@ INNER, OUTSIDE = disc(SIZE, (200, 150), 70), ~disc(SIZE, (200, 150), 90)
 NOTHING = np.zeros(SIZE, np.bool_)
 
 
-def test_colours_are_fixed_and_apart() -> None:
-    colours = [render.instance_colour(id) for id in range(1, 13)]
-    assert colours == [render.instance_colour(id) for id in range(1, 13)]
-    for a, b in itertools.combinations(colours, 2):
+def test_colors_are_fixed_and_apart() -> None:
+    colors = [render.instance_color(id) for id in range(1, 13)]
+    assert colors == [render.instance_color(id) for id in range(1, 13)]
+    for a, b in itertools.combinations(colors, 2):
         assert math.dist(a, b) > 40
-    assert all(
-        0 <= channel <= 255 for id in range(1, 400) for channel in render.instance_colour(id)
-    )
+    assert all(0 <= channel <= 255 for id in range(1, 400) for channel in render.instance_color(id))
 
 
 def test_overlay_tints_the_mask_and_nothing_else() -> None:
@@ -40,15 +38,15 @@ def test_overlay_tints_the_mask_and_nothing_else() -> None:
     assert shown.shape == RGB.shape
     assert shown.dtype == np.uint8
     assert np.array_equal(shown[OUTSIDE], RGB[OUTSIDE])
-    colour = np.asarray(render.instance_colour(1))
-    expected = 0.7 * RGB[INNER] + 0.3 * colour
+    color = np.asarray(render.instance_color(1))
+    expected = 0.7 * RGB[INNER] + 0.3 * color
     assert np.abs(shown[INNER] - expected).max() <= 2
 
 
-def test_overlay_draws_an_outline_in_the_instance_s_colour() -> None:
+def test_overlay_draws_an_outline_in_the_instance_s_color() -> None:
     shown = render.overlay(RGB, [DISC], ids=[5], fill=0.0)
-    colour = np.asarray(render.instance_colour(5))
-    near = np.abs(shown.astype(int) - colour).sum(axis=2) < 100
+    color = np.asarray(render.instance_color(5))
+    near = np.abs(shown.astype(int) - color).sum(axis=2) < 100
     y, x = np.nonzero(near & ~OUTSIDE & ~INNER)
     angles = np.arctan2(y - 150, x - 200)
     assert len(np.unique((angles * 18 / np.pi).round())) >= 36  # all the way round
@@ -89,9 +87,9 @@ def test_tags_keep_off_each_other_where_there_is_room() -> None:
 
 def test_boxes_are_drawn() -> None:
     shown = render.overlay(RGB, [NOTHING], boxes=[Box(10.0, 20.0, 60.0, 90.0)])
-    colour = render.instance_colour(1)
+    color = render.instance_color(1)
     for x, y in ((10, 20), (59, 89), (30, 20), (10, 50)):
-        assert tuple(shown[y, x].tolist()) == colour
+        assert tuple(shown[y, x].tolist()) == color
     assert np.array_equal(shown[:, 60:], RGB[:, 60:])
 
 
@@ -124,7 +122,7 @@ def test_a_cutout_need_not_be_cropped_nor_hold_anything() -> None:
         assert not rgba.any()
 
 
-def test_background_becomes_a_colour() -> None:
+def test_background_becomes_a_color() -> None:
     shown = render.replace_background(RGB, [DISC], (10, 200, 30))
     assert (shown[~DISC] == (10, 200, 30)).all()
     assert np.array_equal(shown[INNER], RGB[INNER])

@@ -5,16 +5,19 @@ name of its own, and deletes it. The marker `serve` selects or leaves out these 
 """
 
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-_SERVICERS = [
-    "limelight.v1.planner_pb2_grpc.add_PlannerServiceServicer_to_server",
-    "limelight.v1.segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server",
-]
+from services.local import processes
+from services.local.ports import free_ports
+from services.local.processes import ProcessRef
+from services.local.runtime import RUNTIME
+
+# A service of the tests, for what the product's own RPCs do not do yet.
+_ECHO = "tests.rpc.echo.add_EchoServiceServicer_to_server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +29,24 @@ class RayCluster:
     metrics: str
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nothing on this machine listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
-
-
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[RayCluster]:
-    """A local Ray with four logical CPUs and Serve's gRPC and HTTP proxies."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Read by Ray's processes at start: how often replicas hand on their metrics.
-    os.environ.setdefault("RAY_metrics_report_interval_ms", "500")
+    """A local Ray with four logical CPUs and Serve's gRPC and HTTP proxies, set up as a stack's."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in RUNTIME.ray.items():
+            environment.setenv(name, value)
+        # Read by Ray's processes at start: how often replicas hand on their metrics.
+        environment.setenv("RAY_metrics_report_interval_ms", "500")
+        yield from _cluster()
+
+
+def _cluster() -> Iterator[RayCluster]:
     import ray
     from ray import serve
     from ray.serve.config import HTTPOptions, gRPCOptions
 
-    grpc_port, http_port, metrics_port = _free_ports(3)
-    ray.init(
+    grpc_port, http_port, metrics_port = free_ports(3)
+    _start_ray(
         # One of its own, whatever cluster runs here already.
         address="local",
         num_cpus=4,
@@ -58,7 +58,9 @@ def ray_cluster() -> Iterator[RayCluster]:
     try:
         serve.start(
             http_options=HTTPOptions(host="127.0.0.1", port=http_port),
-            grpc_options=gRPCOptions(port=grpc_port, grpc_servicer_functions=_SERVICERS),
+            grpc_options=gRPCOptions(
+                port=grpc_port, grpc_servicer_functions=[*RUNTIME.grpc_servicers, _ECHO]
+            ),
         )
         yield RayCluster(
             grpc=f"127.0.0.1:{grpc_port}",
@@ -68,3 +70,19 @@ def ray_cluster() -> Iterator[RayCluster]:
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def _start_ray(**options: Any) -> None:
+    """`ray.init`, once more if it times out: on a busy machine its 30 s may not be enough."""
+    import ray
+
+    from services.local.serve_host import end_children, start_timed_out
+
+    before = processes.with_descendants([ProcessRef.of(os.getpid())])
+    try:
+        ray.init(**options)
+    except Exception as error:
+        if not start_timed_out(error):
+            raise
+        end_children(but=before)
+        ray.init(**options)

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -13,76 +12,43 @@ import pytest
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc, plan_pb2
 from services.codecs.images import encode
 from services.gateway.app import Gateway, start
-from services.gateway.settings import Settings
+from tests.conftest import wait_until as until
 from tests.e2e.conftest import RayCluster
-from tests.e2e.metrics import reading, until
+from tests.e2e.system import Apps, deployed, gateway_settings, held_segmenter
 from tests.gateway.conftest import Ask
 from tests.gateway.test_faults import BAD
 from tests.hostile import hostile_images
 from tests.rpc.faults import fault_of
+from tests.scraping import reading
 
 pytestmark = pytest.mark.serve
 
 Stub = limelight_pb2_grpc.LimelightServiceStub
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
-# Long enough that calls pile up behind a model step, short enough for a test.
-STEP_MS = 700
-
-
-@dataclass(frozen=True)
-class Apps:
-    """Names of two deployed applications."""
-
-    planner: str
-    segmenter: str
-
-
-def deploy(segmenter: dict[str, object]) -> Apps:
-    from ray import serve
-
-    from services.planner.app import build as build_planner
-    from services.segmenter.app import build as build_segmenter
-
-    suffix = uuid.uuid4().hex[:8]
-    apps = Apps(f"planner-{suffix}", f"segmenter-{suffix}")
-    light = {"engine": "fake", "replica_cpus": 0.1}
-    serve.run(
-        build_planner({**light, "drain_s": 1}), name=apps.planner, route_prefix=f"/{apps.planner}"
-    )
-    serve.run(
-        build_segmenter({**light, **segmenter}),
-        name=apps.segmenter,
-        route_prefix=f"/{apps.segmenter}",
-    )
-    return apps
+# Long enough that calls share a batch.
+STEP_MS = 300
 
 
 @pytest.fixture(scope="module")
 def apps(ray_cluster: RayCluster) -> Iterator[Apps]:
-    from ray import serve
-
-    deployed = deploy({"fake_delay_ms": STEP_MS, "max_encode_batch": 1})
-    yield deployed
-    serve.delete(deployed.planner)
-    serve.delete(deployed.segmenter)
+    step = {"fake_delay_s": STEP_MS / 1000, "max_batch_images": 1}
+    with deployed(planner={"drain_s": 1}, segmenter=step) as running:
+        yield running
 
 
 @pytest.fixture
 async def gateway(ray_cluster: RayCluster, apps: Apps) -> AsyncIterator[Gateway]:
-    running = await start(
-        Settings(
-            listen="127.0.0.1:0",
-            metrics_listen="127.0.0.1:0",
-            planner_address=ray_cluster.grpc,
-            segmenter_address=ray_cluster.grpc,
-            planner_application=apps.planner,
-            segmenter_application=apps.segmenter,
-            channels=2,
-            drain_s=5.0,
-        )
-    )
+    running = await start(gateway_settings(ray_cluster, apps))
     yield running
     await running.drain()
+
+
+@pytest.fixture
+def held(ray_cluster: RayCluster, apps: Apps, tmp_path: Path) -> Iterator[tuple[Apps, Path]]:
+    """A segmenter of which no step ends while a file exists, and that file."""
+    hold = tmp_path / "hold"
+    with held_segmenter(hold) as segmenter:
+        yield Apps(apps.planner, segmenter), hold
 
 
 @pytest.fixture
@@ -119,7 +85,7 @@ async def test_a_sentence_becomes_masks(stub: Stub) -> None:
     task = limelight_pb2.SegmentTask(
         image={"content": picture()}, instruction="the leftmost red thing"
     )
-    response = await stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=60)
+    response = await stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=120)
     result = response.result
     assert result.plan.outcome == plan_pb2.PLAN_OUTCOME_OK
     (item,) = result.instances
@@ -136,7 +102,7 @@ async def test_garbled_plans_are_retried_then_degraded_and_said_so(stub: Stub) -
         task = limelight_pb2.SegmentTask(
             image={"content": picture()}, instruction=f"the blue thing {trigger}"
         )
-        response = await stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=60)
+        response = await stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=120)
         assert response.result.plan.outcome == outcome
         assert len(response.result.instances) == 1
 
@@ -147,7 +113,7 @@ async def test_no_malformed_or_hostile_input_reaches_a_model(
     """Every one is refused with a reason and a field, whatever it was sent to."""
     ask = Ask(picture(seed=500))
     good = limelight_pb2.SegmentRequest(task=ask.phrases("blue"))
-    await stub.Segment(good, timeout=60)
+    await stub.Segment(good, timeout=120)
     before = await steps(ray_cluster, apps)
     assert before >= 2
     tried = 0
@@ -155,7 +121,7 @@ async def test_no_malformed_or_hostile_input_reaches_a_model(
     async def refuse(task: limelight_pb2.SegmentTask, reason: str, field: str) -> None:
         nonlocal tried
         with pytest.raises(grpc.RpcError) as caught:
-            await stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=60)
+            await stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=120)
         fault = fault_of(caught.value)
         assert fault.code in (
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -182,43 +148,47 @@ async def test_no_malformed_or_hostile_input_reaches_a_model(
     assert tried >= 60 * 2
 
     assert await steps(ray_cluster, apps) == before
-    response = await stub.Segment(good, timeout=60)  # all of it is still up
+    response = await stub.Segment(good, timeout=120)  # all of it is still up
     assert len(response.result.instances) == 1
 
 
 async def test_those_who_leave_free_their_places_in_every_queue(
-    stub: Stub, ray_cluster: RayCluster, apps: Apps, gateway: Gateway
+    ray_cluster: RayCluster, held: tuple[Apps, Path]
 ) -> None:
     """One call is being worked on; the others wait, then cancel or run out of time."""
-
-    def call(seed: int, timeout: float = 60) -> grpc.aio.UnaryUnaryCall:
-        task = limelight_pb2.SegmentTask(image={"content": picture(seed)})
-        task.queries.include.add(phrase="red")
-        return stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=timeout)
-
+    apps, hold = held
+    gateway = await start(gateway_settings(ray_cluster, apps))
     labels = {"application": apps.segmenter, "stage": "encode"}
 
-    def waiting() -> float:
-        return reading(ray_cluster.metrics, "ray_limelight_queue_depth", labels)
+    def metric(name: str, **more: str) -> float:
+        return reading(ray_cluster.metrics, f"ray_limelight_{name}", {**labels, **more})
 
-    def left(why: str) -> float:
-        by = {**labels, "why": why}
-        return reading(ray_cluster.metrics, "ray_limelight_cancelled_total", by)
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        stub = limelight_pb2_grpc.LimelightServiceStub(channel)
 
-    begin = {why: left(why) for why in ("cancelled", "deadline")}
-    first = call(1)
-    leaving = [call(seed) for seed in range(2, 10)]
-    late = [call(seed, timeout=STEP_MS / 1000) for seed in range(10, 13)]
-    await until(lambda: reading(gateway.metrics_address, "limelight_in_flight") == 12)
-    for item in leaving:
-        item.cancel()
-    for item in late:
-        with pytest.raises(grpc.RpcError):
-            await item
-    assert len((await first).result.instances) == 2
-    await until(lambda: reading(gateway.metrics_address, "limelight_in_flight") == 0)
-    await until(lambda: waiting() == 0)
-    gone = len(leaving) + len(late)
-    # A call may leave before the segmenter has taken it in; none may be encoded after it left.
-    await until(lambda: sum(left(why) - begin[why] for why in begin) >= gone - 4)
-    assert len((await call(99)).result.instances) == 2  # there is room, and nobody is ahead
+        def call(seed: int, timeout: float = 120) -> grpc.aio.UnaryUnaryCall:
+            task = limelight_pb2.SegmentTask(image={"content": picture(seed)})
+            task.queries.include.add(phrase="red")
+            return stub.Segment(limelight_pb2.SegmentRequest(task=task), timeout=timeout)
+
+        hold.touch()
+        first = call(1)
+        await until(lambda: metric("queue_seconds_count") == 1)
+        leaving = [call(seed) for seed in range(2, 8)]
+        await until(lambda: metric("queue_depth") == 6)
+        late = [call(seed, timeout=1) for seed in range(8, 10)]
+        for item in leaving:
+            item.cancel()
+        for item in late:
+            with pytest.raises(grpc.RpcError):
+                await item
+        # A late call may end before the segmenter has taken it in.
+        await until(lambda: metric("cancelled_total", why="cancelled") >= 6)
+        await until(lambda: metric("queue_depth") == 0)
+        hold.unlink()
+        assert len((await first).result.instances) == 2
+        await until(lambda: reading(gateway.metrics_address, "limelight_in_flight") == 0)
+        # There is room, and nobody is ahead: none of those who left was encoded.
+        assert len((await call(99)).result.instances) == 2
+        await until(lambda: metric("batch_items_total") == 2)
+    await gateway.drain()

@@ -2,27 +2,28 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
-from limelight.v1 import media_pb2, plan_pb2, segmenter_pb2, segmenter_pb2_grpc
+from limelight.internal.v1 import segmenter_pb2, segmenter_pb2_grpc
+from limelight.masks import decode_rle
+from limelight.v1 import media_pb2, plan_pb2
 from services.codecs.images import encode
-from services.codecs.masks import decode_rle
-from services.rpc.convert import segmented_from_proto
+from services.rpc.convert.segmenter import segmented_from_proto
 from services.rpc.metadata import REQUEST_ID, TIMEOUT_MS
 from services.segmenter.settings import SHIPPED
-from tests.e2e import metrics
+from tests import scraping
+from tests.conftest import PATIENCE_S
 from tests.e2e.conftest import RayCluster
+from tests.e2e.system import held_segmenter
+from tests.rpc.faults import fault_of
 
 pytestmark = pytest.mark.serve
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
-# Long enough that a test's calls arrive while the first still runs.
-STEP_MS = 1500
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,12 @@ def fake(deploy: Callable[..., None]) -> str:
     return "segmenter-fake"
 
 
-@pytest.fixture(scope="module")
-def slow(deploy: Callable[..., None]) -> str:
-    """A fake whose every step takes `STEP_MS`, encoding one image at a time."""
-    deploy("segmenter-slow", engine="fake", fake_delay_ms=STEP_MS, max_encode_batch=1)
-    return "segmenter-slow"
+@pytest.fixture
+def held(ray_cluster: RayCluster, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A segmenter that encodes one image at a time; no step of it ends while the file exists."""
+    hold = tmp_path / "hold"
+    with held_segmenter(hold) as name:
+        yield name, hold
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def stub(ray_cluster: RayCluster) -> Iterator[segmenter_pb2_grpc.SegmenterServic
 
 def picture(*boxes: tuple[int, int, int, int, tuple[int, int, int]]) -> bytes:
     pixels = np.full((120, 160, 3), 255, np.uint8)
-    for x0, y0, x1, y1, colour in boxes:
-        pixels[y0:y1, x0:x1] = colour
+    for x0, y0, x1, y1, color in boxes:
+        pixels[y0:y1, x0:x1] = color
     return encode(pixels)
 
 
@@ -88,7 +90,7 @@ def samples(
 ) -> list[float]:
     """A metric's samples of one application on Ray's Prometheus page."""
     wanted = {**(labels or {}), "application": application}
-    return metrics.samples(cluster.metrics, f"ray_{name}", wanted)
+    return scraping.samples(cluster.metrics, f"ray_{name}", wanted)
 
 
 def reading(
@@ -100,19 +102,10 @@ def reading(
 
 def wait_until(holds: Callable[[], bool]) -> None:
     """Ray hands metrics on with a delay of some seconds."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, "the condition never held"
         time.sleep(0.1)
-
-
-def details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo, list[str]]:
-    """The `ErrorInfo` of a failed call and the type names of all its details."""
-    status = rpc_status.from_call(error)
-    assert status is not None
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    return info, [detail.TypeName() for detail in status.details]
 
 
 def test_shapes_come_back_exactly(
@@ -120,7 +113,7 @@ def test_shapes_come_back_exactly(
 ) -> None:
     content = picture((20, 10, 60, 30, RED), (5, 60, 50, 110, BLUE))
     response = stub.SegmentConcepts(
-        request(content, "red", "blue", "dog"), metadata=metadata(fake), timeout=30
+        request(content, "red", "blue", "dog"), metadata=metadata(fake), timeout=120
     )
     answer = segmented_from_proto(response)
     assert (answer.width, answer.height) == (160, 120)
@@ -168,77 +161,79 @@ def test_errors_carry_their_reason_and_field(
     fake: str,
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.SegmentConcepts(asked, metadata=[*metadata(fake), (REQUEST_ID, "abc-1")], timeout=30)
+        stub.SegmentConcepts(asked, metadata=[*metadata(fake), (REQUEST_ID, "abc-1")], timeout=120)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    info, names = details(caught.value)
-    assert (info.reason, info.domain) == (reason, "limelight.v1")
-    assert info.metadata["request_id"] == "abc-1"
-    assert info.metadata["field"] == field
-    assert "google.rpc.BadRequest" in names
+    fault = fault_of(caught.value)
+    assert (fault.reason, fault.field, fault.request_id) == (reason, field, "abc-1")
 
 
 @pytest.mark.parametrize("leave", ["cancelled", "deadline"])
 def test_who_leaves_frees_the_place_in_the_queue(
     leave: str,
     stub: segmenter_pb2_grpc.SegmenterServiceStub,
-    slow: str,
+    held: tuple[str, Path],
     ray_cluster: RayCluster,
 ) -> None:
     """One image is encoded, a second waits; the second leaves and is never encoded."""
-    shade = 1 if leave == "cancelled" else 2
+    name, hold = held
 
-    def read(name: str, **labels: str) -> float:
-        return reading(ray_cluster, slow, name, labels)
+    def read(metric: str, **labels: str) -> float:
+        return reading(ray_cluster, name, f"limelight_{metric}", {"stage": "encode", **labels})
 
-    before = {
-        "dropped": read("limelight_dropped_total", stage="encode"),
-        "left": read("limelight_cancelled_total", stage="encode", why=leave),
-        "batches": read("limelight_batch_items_total", stage="encode"),
-    }
+    hold.touch()
     first = stub.SegmentConcepts.future(
-        request(picture((10, 10, 50, 50, (255, shade, 0))), "red"), metadata=metadata(slow)
+        request(picture((10, 10, 50, 50, RED)), "red"), metadata=metadata(name)
     )
-    second_request = request(picture((10, 10, 50, 50, (255, 0, shade))), "red")
+    # The first must have been taken when the second comes, and be worked on when it leaves.
+    wait_until(lambda: read("queue_seconds_count") == 1)
+    second_request = request(picture((10, 10, 50, 50, BLUE)), "red")
     if leave == "cancelled":
-        # The first must have been taken when the second comes.
-        time.sleep(STEP_MS / 5000)
-        second = stub.SegmentConcepts.future(second_request, metadata=metadata(slow))
-        time.sleep(STEP_MS / 5000)
+        second = stub.SegmentConcepts.future(second_request, metadata=metadata(name))
+        wait_until(lambda: read("queue_depth") == 1)
         second.cancel()
+        wait_until(lambda: read("queue_depth") == 0)
     else:
-        time.sleep(STEP_MS / 5000)
         second = stub.SegmentConcepts.future(
-            second_request, metadata=[*metadata(slow), (TIMEOUT_MS, str(STEP_MS // 5))]
+            second_request, metadata=[*metadata(name), (TIMEOUT_MS, "5000")]
         )
         assert second.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert not first.done()
-        assert details(second)[0].reason == "DEADLINE_PASSED"
-    assert len(first.result(30).results[0].detections) == 1
-    wait_until(
-        lambda: (
-            read("limelight_dropped_total", stage="encode") == before["dropped"] + 1
-            and read("limelight_cancelled_total", stage="encode", why=leave) == before["left"] + 1
-            and read("limelight_batch_items_total", stage="encode") == before["batches"] + 1
-        )
-    )
+        assert fault_of(second).reason == "DEADLINE_PASSED"
+    assert not first.done()
+    hold.unlink()
+    assert len(first.result(120).results[0].detections) == 1
+    counted = ("dropped_total", "cancelled_total", "batch_items_total")
+    wait_until(lambda: [read(metric) for metric in counted] == [1, 1, 1])
+    assert read("cancelled_total", why=leave) == 1
 
 
 def test_calls_at_once_share_a_batch(
-    stub: segmenter_pb2_grpc.SegmenterServiceStub, slow: str, ray_cluster: RayCluster
+    stub: segmenter_pb2_grpc.SegmenterServiceStub,
+    held: tuple[str, Path],
+    ray_cluster: RayCluster,
 ) -> None:
     """While one call's pairs are decoded, those of the others gather into one batch."""
+    name, hold = held
+
+    def read(metric: str) -> float:
+        return reading(ray_cluster, name, f"limelight_{metric}", {"stage": "detect"})
+
     content = picture((10, 10, 50, 50, RED))
-    stub.SegmentConcepts(request(content, "red"), metadata=metadata(slow), timeout=30)
-    start = time.monotonic()
+    # Encodes the image: those that come after it find it in the cache.
+    stub.SegmentConcepts(request(content, "red"), metadata=metadata(name), timeout=120)
+    hold.touch()
     calls = [
-        stub.SegmentConcepts.future(request(content, "red", "blue"), metadata=metadata(slow))
+        stub.SegmentConcepts.future(request(content, "red", "blue"), metadata=metadata(name))
         for _ in range(8)
     ]
+    wait_until(lambda: read("queue_seconds_count") + read("queue_depth") == 1 + 16)
+    hold.unlink()
     for call in calls:
-        assert len(call.result(30).results[0].detections) == 1
-    # One after the other would take eight steps.
-    assert time.monotonic() - start < 4 * STEP_MS / 1000
-    wait_until(lambda: reading(ray_cluster, slow, "limelight_cache_hits_total") >= 8)
+        assert len(call.result(120).results[0].detections) == 1
+    wait_until(lambda: read("batch_items_total") == 1 + 16)
+    # One after the other would be eight; the first that came are one, all others another.
+    assert read("batch_size_count") <= 1 + 2
+    hits = {"cache": "image"}
+    wait_until(lambda: reading(ray_cluster, name, "limelight_cache_hits_total", hits) == 8)
 
 
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason=f"the shipped checkpoint is missing: {SHIPPED}")
@@ -248,7 +243,7 @@ def test_the_shipped_checkpoint_answers(
     deploy("segmenter-tiny", device="cpu")
     asked = request(picture((20, 10, 60, 30, RED)), "red apple", "dog")
     asked.score_threshold = 0
-    response = stub.SegmentConcepts(asked, metadata=metadata("segmenter-tiny"), timeout=60)
+    response = stub.SegmentConcepts(asked, metadata=metadata("segmenter-tiny"), timeout=120)
     assert response.model.name == SHIPPED.name
     assert response.model.engine == "transformers"
     assert len(response.model.revision) == 16

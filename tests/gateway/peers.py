@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 
-from limelight.v1 import planner_pb2, planner_pb2_grpc, segmenter_pb2, segmenter_pb2_grpc
-from services.codecs.masks import encode_rle, rle_bbox
-from services.domain import (
-    Detection,
-    ModelInfo,
-    Plan,
-    Planned,
-    QueryResult,
-    Reviewed,
-    SegmentedImage,
-    Verdict,
-    VerdictKind,
+from limelight.convert.plans import queries_from_proto
+from limelight.internal.v1 import (
+    planner_pb2,
+    planner_pb2_grpc,
+    replica_pb2,
+    replica_pb2_grpc,
+    segmenter_pb2,
+    segmenter_pb2_grpc,
 )
+from limelight.masks import encode_rle, rle_bbox
+from limelight.values import ModelInfo, Plan, Verdict, VerdictKind
+from services.domain import Detection, Planned, QueryResult, Reviewed, SegmentedImage
 from services.errors import ServiceError
-from services.rpc import convert
+from services.rpc.convert.planner import candidate_from_proto, planned_to_proto, reviewed_to_proto
+from services.rpc.convert.segmenter import segmented_to_proto
 from services.rpc.status import code_of, rich_status, trailing_metadata
 
 PLANNER = ModelInfo("planner", "scripted", "1", "test")
@@ -48,6 +48,7 @@ class Peers:
     verdict: Callable[[str], VerdictKind] = lambda phrase: VerdictKind.ACCEPTED
     failures: dict[str, list[ServiceError | grpc.StatusCode]] = field(default_factory=dict)
     hold: asyncio.Event | None = None
+    alive: bool = True
     asked: list[str] = field(default_factory=list)
     cancelled: int = 0
     metadata: list[dict[str, str]] = field(default_factory=list)
@@ -79,17 +80,17 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self, request: planner_pb2.MakePlanRequest, context: grpc.aio.ServicerContext
     ) -> planner_pb2.MakePlanResponse:
         await self._peers.enter("plan", context)
-        return convert.planned_to_proto(Planned(self._peers.plan, PLANNER))
+        return planned_to_proto(Planned(self._peers.plan, PLANNER))
 
     async def ReviewCandidates(  # noqa: N802
         self, request: planner_pb2.ReviewCandidatesRequest, context: grpc.aio.ServicerContext
     ) -> planner_pb2.ReviewCandidatesResponse:
         await self._peers.enter("review", context)
-        candidates = [convert.candidate_from_proto(item) for item in request.candidates]
+        candidates = [candidate_from_proto(item) for item in request.candidates]
         verdicts = tuple(
             Verdict(item.id, self._peers.verdict(item.phrase), "seen") for item in candidates
         )
-        return convert.reviewed_to_proto(Reviewed(verdicts, PLANNER))
+        return reviewed_to_proto(Reviewed(verdicts, PLANNER))
 
 
 class _Segmenter(segmenter_pb2_grpc.SegmenterServiceServicer):
@@ -101,12 +102,24 @@ class _Segmenter(segmenter_pb2_grpc.SegmenterServiceServicer):
     ) -> segmenter_pb2.SegmentConceptsResponse:
         await self._peers.enter("segment", context)
         results = []
-        for query in convert.queries_from_proto(request.queries, "queries"):
+        for query in queries_from_proto(request.queries):
             things = self._peers.things.get(query.phrase, [])
             kept = tuple(item for item in things if item.score >= request.score_threshold)
             results.append(QueryResult(0.95 if things else 0.02, kept))
         image = SegmentedImage(WIDTH, HEIGHT, tuple(results), SEGMENTER, {"encode": 1.0})
-        return convert.segmented_to_proto(image)
+        return segmented_to_proto(image)
+
+
+class _Replica(replica_pb2_grpc.ReplicaServiceServicer):
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+
+    async def Check(  # noqa: N802
+        self, request: replica_pb2.CheckRequest, context: grpc.aio.ServicerContext
+    ) -> replica_pb2.CheckResponse:
+        if not self._peers.alive:  # as Ray Serve does without a replica
+            await asyncio.Event().wait()
+        return replica_pb2.CheckResponse()
 
 
 @asynccontextmanager
@@ -115,6 +128,7 @@ async def serving(peers: Peers) -> AsyncIterator[Peers]:
     server = grpc.aio.server()
     planner_pb2_grpc.add_PlannerServiceServicer_to_server(_Planner(peers), server)
     segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server(_Segmenter(peers), server)
+    replica_pb2_grpc.add_ReplicaServiceServicer_to_server(_Replica(peers), server)
     peers.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

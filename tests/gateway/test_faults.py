@@ -6,8 +6,9 @@ from collections.abc import Callable
 import grpc
 import pytest
 
+from limelight.paths import FieldPath
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
-from services.domain import ConceptQuery, Plan
+from limelight.values import ConceptQuery, Plan
 from services.errors import InvalidMedia, InvalidRequest, Overloaded, Reason, Unavailable
 from tests.gateway.conftest import Ask
 from tests.gateway.peers import Peers, detection
@@ -186,7 +187,7 @@ BAD: dict[str, tuple[Callable[[Ask], Task], str, str]] = {
         "OPTION_INVALID",
         "task.renders[0].format",
     ),
-    "no colour": (
+    "no color": (
         lambda ask: ask.phrases("cat", renders=[{"kind": 4, "background_color": "reddish"}]),
         "OPTION_INVALID",
         "task.renders[0].background_color",
@@ -216,7 +217,9 @@ async def test_a_bad_request_is_refused_by_name(
 async def test_a_peers_refusal_comes_back_under_the_callers_name(
     stub: Stub, peers: Peers, ask: Ask
 ) -> None:
-    too_long = InvalidRequest(Reason.PHRASE_TOO_LONG, "too long", field="queries[2].phrase")
+    too_long = InvalidRequest(
+        Reason.PHRASE_TOO_LONG, "too long", field=FieldPath.parse("queries[2].phrase")
+    )
     peers.failures = {"segment": [too_long]}
     task = ask.phrases("a", "b")
     task.queries.exclude.add(phrase="c")
@@ -229,7 +232,9 @@ async def test_the_planners_words_are_not_the_callers_fault(
     stub: Stub, peers: Peers, ask: Ask
 ) -> None:
     peers.plan = Plan((ConceptQuery("word " * 40),))
-    too_long = InvalidRequest(Reason.PHRASE_TOO_LONG, "too long", field="queries[0].phrase")
+    too_long = InvalidRequest(
+        Reason.PHRASE_TOO_LONG, "too long", field=FieldPath.parse("queries[0].phrase")
+    )
     peers.failures = {
         "plan": [Unavailable(Reason.DRAINING, "going")],  # and is asked again
         "segment": [too_long],
@@ -241,7 +246,7 @@ async def test_the_planners_words_are_not_the_callers_fault(
 async def test_a_peers_media_fault_comes_back_under_the_callers_name(
     stub: Stub, peers: Peers, ask: Ask
 ) -> None:
-    cut_off = InvalidMedia(Reason.IMAGE_CORRUPT, "cut off", field="image.content")
+    cut_off = InvalidMedia(Reason.IMAGE_CORRUPT, "cut off", field=FieldPath.parse("image.content"))
     peers.failures = {"segment": [cut_off]}
     fault = await refused(stub, ask.phrases("cat"))
     assert (fault.reason, fault.field) == ("IMAGE_CORRUPT", "task.image.content")
@@ -259,7 +264,9 @@ async def test_an_overloaded_peer_sheds_with_its_own_retry_time(
     assert peers.asked == ["segment"]
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED]
+)
 async def test_a_replica_that_dies_is_asked_again(
     stub: Stub, peers: Peers, ask: Ask, code: grpc.StatusCode
 ) -> None:

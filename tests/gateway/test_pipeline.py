@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from limelight.v1 import limelight_pb2, limelight_pb2_grpc, media_pb2, plan_pb2
+from limelight import png
+from limelight.masks import decode_rle
+from limelight.v1 import limelight_pb2, limelight_pb2_grpc, media_pb2, plan_pb2, review_pb2
+from limelight.values import RLE, ConceptQuery, Plan, PlanOutcome, SelectBy, Selection, VerdictKind
 from services.codecs.images import decode
-from services.codecs.masks import decode_rle, from_png
-from services.domain import RLE, ConceptQuery, Plan, PlanOutcome, SelectBy, Selection, VerdictKind
 from tests.gateway.conftest import Ask
 from tests.gateway.peers import HEIGHT, WIDTH, Peers, detection
 
@@ -118,7 +119,7 @@ async def test_review_takes_out_what_is_rejected_and_comes_before_select(
     assert peers.asked == ["plan", "segment", "review"]
     (item,) = result.instances
     assert item.label == "cat"
-    assert item.provenance.verdict == limelight_pb2.VERDICT_ACCEPTED
+    assert item.provenance.verdict == review_pb2.VERDICT_ACCEPTED
     assert item.provenance.verdict_reason == "seen"
 
 
@@ -142,7 +143,7 @@ async def test_a_refused_plan_costs_no_segmentation(stub: Stub, peers: Peers, as
 async def test_a_degraded_plan_says_so(stub: Stub, peers: Peers, ask: Ask) -> None:
     peers.plan = plan("dog", outcome=PlanOutcome.DEGRADED)
     result = await segment(stub, ask.task("dog"))
-    assert result.plan.degraded
+    assert result.plan.outcome == plan_pb2.PLAN_OUTCOME_DEGRADED
     assert "no valid plan" in result.summary
 
 
@@ -174,7 +175,7 @@ async def test_stream_tells_each_step_and_ends_with_the_answer(
 
 async def test_mask_formats(stub: Stub, ask: Ask) -> None:
     as_png = await segment(stub, ask.phrases("cat", mask_format=media_pb2.MASK_FORMAT_PNG))
-    assert from_png(as_png.instances[0].mask.png).sum() == 100
+    assert png.decode_mask(as_png.instances[0].mask.png).sum() == 100
     polygons = await segment(stub, ask.phrases("cat", mask_format=media_pb2.MASK_FORMAT_POLYGONS))
     (polygon,) = polygons.instances[0].mask.polygons.polygons
     corners = {tuple(p) for p in np.reshape(polygon.coordinates, (-1, 2)).tolist()}

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
+from limelight.values import RLE
 from loadtest.baseline import Baseline, digest
 from loadtest.pictures import Album
-from services.domain import RLE
 
 
+@pytest.mark.slow
 async def test_it_loops_as_often_as_it_is_told(tmp_path: Path) -> None:
     pictures = Album(range(20_000_000, 20_000_002)).originals
     async with Baseline(pictures, tmp_path, {"engine": "fake"}) as plain:

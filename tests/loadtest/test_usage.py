@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.usage import CLIENT, GATEWAY, REST, Meter, spent
-from services.cli.processes import ProcessRef, end, with_descendants
-from services.cli.state import StackConfig, StackState
+from services.local.processes import ProcessRef, end, with_descendants
+from services.local.state import StackConfig, StackState
 
 BURN = "import time\nwhile True:\n    sum(range(1000))"
 # A parent with a child named as Ray names an actor.

@@ -1,19 +1,18 @@
 """A planner on the fake engine, without Serve, and a picture to ask about."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
 
+from limelight.masks import encode_rle
 from services.codecs.images import encode
-from services.codecs.masks import encode_rle
 from services.domain import Candidate
-from services.planner.engines import Engine
-from services.planner.metrics import RecordedMetrics
+from services.planner.engines import PlannerEngine
+from services.planner.metrics import RecordedPlannerMetrics
 from services.planner.service import PlannerService
-from services.planner.settings import Settings
+from services.planner.settings import PlannerSettings
 
 WIDTH, HEIGHT = 96, 64
 
@@ -44,29 +43,17 @@ def candidate() -> Callable[..., Candidate]:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], Awaitable[None]]:
-    """Waits until a condition holds, ten seconds at most."""
-
-    async def wait(condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110  # conditions of other threads have no event
-                await asyncio.sleep(0.005)
-
-    return wait
+def metrics() -> RecordedPlannerMetrics:
+    return RecordedPlannerMetrics()
 
 
 @pytest.fixture
-def metrics() -> RecordedMetrics:
-    return RecordedMetrics()
-
-
-@pytest.fixture
-async def serving(metrics: RecordedMetrics) -> AsyncIterator[Callable[..., PlannerService]]:
-    """Makes a service around an engine, `Settings` by name, and closes it after the test."""
+async def serving(metrics: RecordedPlannerMetrics) -> AsyncIterator[Callable[..., PlannerService]]:
+    """Makes a service around an engine, `PlannerSettings` by name, and closes it after the test."""
     async with AsyncExitStack() as stack:
 
-        def serve(engine: Engine, **settings: object) -> PlannerService:
-            service = PlannerService(Settings(engine="fake", **settings), engine, metrics)
+        def serve(engine: PlannerEngine, **settings: object) -> PlannerService:
+            service = PlannerService(PlannerSettings(engine="fake", **settings), engine, metrics)
             stack.push_async_callback(service.close)
             return service
 

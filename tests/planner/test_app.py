@@ -22,6 +22,7 @@ def test_unknown_arguments_are_refused() -> None:
         build({"engin": "fake"})
 
 
+@pytest.mark.slow
 def test_building_it_imports_no_framework() -> None:
     """Serve builds applications in a process of its own, which needs no model."""
     code = (

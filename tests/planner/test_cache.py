@@ -1,8 +1,8 @@
 """The plan cache: bounded in bytes and time."""
 
-from services.domain import ConceptQuery, Plan
+from limelight.values import ConceptQuery, Plan
 from services.planner.cache import PlanCache, PlanKey
-from services.planner.metrics import RecordedMetrics
+from services.planner.metrics import RecordedPlannerMetrics
 
 
 def key(number: int) -> PlanKey:
@@ -13,7 +13,7 @@ PLAN = Plan((ConceptQuery("dog"),))
 
 
 def test_a_plan_is_found_again_by_all_of_its_key() -> None:
-    cache = PlanCache(1 << 20, 60, RecordedMetrics())
+    cache = PlanCache(1 << 20, 60, RecordedPlannerMetrics())
     cache.put(key(1), PLAN)
     assert cache.get(key(1)) == PLAN
     assert cache.get(key(1)._replace(revision="r2")) is None
@@ -22,7 +22,7 @@ def test_a_plan_is_found_again_by_all_of_its_key() -> None:
 
 
 def test_the_least_used_plans_make_room() -> None:
-    metrics = RecordedMetrics()
+    metrics = RecordedPlannerMetrics()
     cache = PlanCache(4000, 60, metrics)
     for number in range(3):
         cache.put(key(number), PLAN)
@@ -34,14 +34,14 @@ def test_the_least_used_plans_make_room() -> None:
 
 
 def test_long_texts_count() -> None:
-    cache = PlanCache(4000, 60, RecordedMetrics())
+    cache = PlanCache(4000, 60, RecordedPlannerMetrics())
     cache.put(key(1), Plan((ConceptQuery("dog"),), reason="x" * 4000))
     assert cache.get(key(1)) is None
     assert cache.nbytes == 0
 
 
 def test_putting_a_plan_again_replaces_it() -> None:
-    cache = PlanCache(1 << 20, 60, RecordedMetrics())
+    cache = PlanCache(1 << 20, 60, RecordedPlannerMetrics())
     cache.put(key(1), PLAN)
     once = cache.nbytes
     cache.put(key(1), Plan((ConceptQuery("cat"),)))
@@ -50,6 +50,6 @@ def test_putting_a_plan_again_replaces_it() -> None:
 
 
 def test_no_memory_means_no_cache() -> None:
-    cache = PlanCache(0, 60, RecordedMetrics())
+    cache = PlanCache(0, 60, RecordedPlannerMetrics())
     cache.put(key(1), PLAN)
     assert cache.get(key(1)) is None

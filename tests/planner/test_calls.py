@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Box, ConceptQuery, Exemplar, Plan, PlanOutcome, SelectBy, Selection
+from limelight.values import Box, ConceptQuery, Exemplar, Plan, PlanOutcome, SelectBy, Selection
 from services.planner.calls import (
     MAX_PHRASE,
     MAX_POSITION,
@@ -176,7 +176,7 @@ def test_what_is_no_call_is_named(text: str, named: str) -> None:
         ({"include": ["dog"], "select": "largest", "rank": 1.0}, "whole number"),
         ({"include": ["dog"], "review": 1}, "true or false"),
         ({"include": ["dog"], "reason": 3}, "reason must be text"),
-        ({"include": ["dog"], "colour": "red"}, "no argument colour"),
+        ({"include": ["dog"], "color": "red"}, "no argument color"),
     ],
 )
 def test_what_is_no_plan_is_named(arguments: dict, named: str) -> None:

@@ -5,22 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import InvalidRequest
-from services.planner.instruction import MAX_PHRASE_BYTES, as_phrase, normalised
+from services.planner.instruction import MAX_PHRASE_BYTES, as_phrase, normalized
 
 
 def test_spellings_of_one_instruction_are_one() -> None:
-    assert normalised("  the\tcafé\n", 100) == normalised("the cafe\u0301", 100) == "the café"
+    assert normalized("  the\tcafé\n", 100) == normalized("the cafe\u0301", 100) == "the café"
 
 
 def test_the_limit_is_on_what_was_sent() -> None:
-    assert normalised("x" * 10, 10) == "x" * 10
+    assert normalized("x" * 10, 10) == "x" * 10
     with pytest.raises(InvalidRequest):
-        normalised("x" * 11, 10)
+        normalized("x" * 11, 10)
 
 
 @pytest.mark.parametrize("text", ["犬", "🐶", "?", "la perra"])
 def test_any_script_is_an_instruction(text: str) -> None:
-    assert normalised(text, 100) == text
+    assert normalized(text, 100) == text
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_an_instruction_as_a_phrase(instruction: str, phrase: str) -> None:
 @given(st.text(min_size=1, max_size=200))
 def test_a_phrase_always_fits_and_is_never_blank(text: str) -> None:
     try:
-        instruction = normalised(text, 1000)
+        instruction = normalized(text, 1000)
     except InvalidRequest:
         return
     phrase = as_phrase(instruction)

@@ -26,9 +26,9 @@ def test_the_overview_outlines_and_tags_each_mask() -> None:
     for mask in masks:
         top, left = np.argwhere(mask).min(axis=0)
         assert changed[top, left : left + 40].all(), "outlined along its edge"
-        assert changed[top + 20, left + 20], "tagged at its centre"
+        assert changed[top + 20, left + 20], "tagged at its center"
     assert not changed[~(masks[0] | masks[1])].any(), "nothing outside of the masks"
-    assert tuple(marked[10, 10]) != tuple(marked[60, 100]), "neighbours differ in colour"
+    assert tuple(marked[10, 10]) != tuple(marked[60, 100]), "neighbors differ in color"
 
 
 def test_a_tag_lies_on_its_mask_even_when_the_centroid_does_not() -> None:

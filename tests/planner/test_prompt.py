@@ -1,6 +1,6 @@
 """The chats: images before text, strangers' text without control tokens, tools that match calls."""
 
-from services.domain import ConceptQuery, Plan, SelectBy, Selection
+from limelight.values import ConceptQuery, Plan, SelectBy, Selection
 from services.planner.calls import Call, call_from_plan, plan_from_call
 from services.planner.prompt import (
     MAX_ATTEMPT,

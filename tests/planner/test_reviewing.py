@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from services.codecs.masks import encode_rle
+from limelight.masks import encode_rle
+from limelight.values import RLE, Verdict, VerdictKind
 from services.deadline import Deadline
-from services.domain import RLE, Candidate, Verdict, VerdictKind
+from services.domain import Candidate
 from services.errors import DeadlinePassed, InvalidMedia, InvalidRequest, Reason
 from services.planner.engines import Prompt
-from services.planner.engines.fake import GARBLED, FakeEngine
-from services.planner.metrics import RecordedMetrics
+from services.planner.engines.fake import GARBLED, FakePlannerEngine
+from services.planner.metrics import RecordedPlannerMetrics
 from services.planner.service import PlannerService
 
 Serving = Callable[..., PlannerService]
@@ -19,7 +20,7 @@ Make = Callable[..., Candidate]
 FOREVER = Deadline()
 
 
-class WatchedEngine(FakeEngine):
+class WatchedEngine(FakePlannerEngine):
     """Keeps what it was asked."""
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class WatchedEngine(FakeEngine):
         return super().generate(prompts, wanted)
 
 
-class GarblingEngine(FakeEngine):
+class GarblingEngine(FakePlannerEngine):
     """Never gives a valid verdict on the candidate it is told to garble."""
 
     def __init__(self, number: int) -> None:
@@ -47,10 +48,10 @@ class GarblingEngine(FakeEngine):
 
 
 async def test_each_candidate_gets_a_verdict_in_order(
-    serving: Serving, picture: bytes, candidate: Make, metrics: RecordedMetrics
+    serving: Serving, picture: bytes, candidate: Make, metrics: RecordedPlannerMetrics
 ) -> None:
     candidates = [candidate(7, "cat"), candidate(3, "dog"), candidate(9, "old dog")]
-    engine = FakeEngine()
+    engine = FakePlannerEngine()
     reviewed = await serving(engine).review(picture, "The dog!", candidates, FOREVER)
     assert [(verdict.id, verdict.kind.value) for verdict in reviewed.verdicts] == [
         (7, "rejected"),
@@ -67,9 +68,9 @@ async def test_each_candidate_gets_a_verdict_in_order(
 async def test_a_large_review_is_asked_in_bounded_batches(
     serving: Serving, picture: bytes, candidate: Make
 ) -> None:
-    engine = FakeEngine(delay_s=0.01)
+    engine = FakePlannerEngine(delay_s=0.01)
     candidates = [candidate(i, "dog") for i in range(11)]
-    service = serving(engine, max_batch=4, max_queue=4)
+    service = serving(engine, max_batch_prompts=4, max_queued_prompts=4)
     reviewed = await service.review(picture, "the dog", candidates, FOREVER)
     assert len(reviewed.verdicts) == 11
     assert max(engine.batches) == 4
@@ -94,7 +95,7 @@ async def test_the_model_sees_the_numbered_scene_and_the_candidate(
 
 
 async def test_an_invalid_verdict_is_asked_again_and_then_left_open(
-    serving: Serving, picture: bytes, candidate: Make, metrics: RecordedMetrics
+    serving: Serving, picture: bytes, candidate: Make, metrics: RecordedPlannerMetrics
 ) -> None:
     engine = GarblingEngine(2)
     candidates = [candidate(1, "dog"), candidate(2, "dog")]
@@ -106,7 +107,7 @@ async def test_an_invalid_verdict_is_asked_again_and_then_left_open(
 
 
 async def test_the_second_verdict_counts(serving: Serving, picture: bytes, candidate: Make) -> None:
-    engine = FakeEngine()
+    engine = FakePlannerEngine()
     reviewed = await serving(engine).review(
         picture, "garbled-once dog", [candidate(1, "dog")], FOREVER
     )
@@ -117,7 +118,7 @@ async def test_the_second_verdict_counts(serving: Serving, picture: bytes, candi
 async def test_a_bad_candidate_is_named(serving: Serving, picture: bytes, candidate: Make) -> None:
     good = candidate(1, "dog")
     empty = Candidate(2, "dog", encode_rle(np.zeros((64, 96), np.bool_)))
-    engine = FakeEngine()
+    engine = FakePlannerEngine()
     service = serving(engine, max_candidates=3)
     for candidates, field in [
         ([], "candidates"),
@@ -132,25 +133,25 @@ async def test_a_bad_candidate_is_named(serving: Serving, picture: bytes, candid
         with pytest.raises(InvalidRequest) as caught:
             await service.review(picture, "the dog", candidates, FOREVER)
         assert caught.value.reason is Reason.CANDIDATE_INVALID
-        assert caught.value.field == field
+        assert str(caught.value.field) == field
     assert engine.batches == []
 
 
 async def test_a_bad_image_or_instruction_is_named(
     serving: Serving, picture: bytes, candidate: Make
 ) -> None:
-    service = serving(FakeEngine())
+    service = serving(FakePlannerEngine())
     with pytest.raises(InvalidMedia):
         await service.review(b"junk", "the dog", [candidate(1, "dog")], FOREVER)
     with pytest.raises(InvalidRequest) as caught:
         await service.review(picture, " ", [candidate(1, "dog")], FOREVER)
-    assert caught.value.field == "instruction"
+    assert str(caught.value.field) == "instruction"
 
 
 async def test_a_review_ends_with_its_deadline(
-    serving: Serving, picture: bytes, candidate: Make, metrics: RecordedMetrics
+    serving: Serving, picture: bytes, candidate: Make, metrics: RecordedPlannerMetrics
 ) -> None:
-    engine = FakeEngine(delay_s=30.0)
+    engine = FakePlannerEngine(delay_s=30.0)
     with pytest.raises(DeadlinePassed):
         await serving(engine).review(
             picture, "the dog", [candidate(i, "dog") for i in range(3)], Deadline.after(0.2)

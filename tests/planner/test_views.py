@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limelight.masks import encode_rle
 from services.codecs.images import ImageLimits, encode
-from services.codecs.masks import encode_rle
 from services.deadline import Deadline
 from services.domain import Candidate
 from services.errors import DeadlinePassed

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -10,8 +10,7 @@ from services.deadline import Deadline
 from services.errors import DeadlinePassed, Overloaded, Reason, Unavailable
 from services.replica.batching import Batcher
 from services.replica.metrics import RecordedMetrics
-
-Until = Callable[[Callable[[], bool]], Awaitable[None]]
+from tests.conftest import Clock, Until
 
 NO_DEADLINE = Deadline()
 
@@ -25,7 +24,7 @@ class Worker:
 
     def __call__(self, items: Sequence[int]) -> list[int]:
         self.started.append(list(items))
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if -1 in items:
             raise ValueError("poison")
         return [2 * item for item in items]
@@ -96,12 +95,19 @@ async def test_a_cancelled_item_frees_its_place_and_never_runs(
 
 
 async def test_an_item_whose_deadline_passes_frees_its_place_and_never_runs(
-    batcher: Batcher[int, int], worker: Worker, metrics: RecordedMetrics, until: Until
+    batcher: Batcher[int, int],
+    worker: Worker,
+    metrics: RecordedMetrics,
+    until: Until,
+    clock: Clock,
 ) -> None:
     first = submit(batcher, 0)
     await until(lambda: worker.started == [[0]])
+    second = asyncio.create_task(batcher.submit(1, Deadline.after(30)))
+    await until(lambda: batcher.depth == 1)
+    clock.advance(60)
     with pytest.raises(DeadlinePassed):
-        await batcher.submit(1, Deadline.after(0.02))
+        await second
     assert batcher.depth == 0
     assert metrics.counts["dropped", "encode"] == 1
     with pytest.raises(DeadlinePassed):
@@ -159,7 +165,7 @@ async def test_a_failure_ends_its_batch_and_no_other(
     outcomes = await asyncio.gather(*poisoned, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["poison"] * 4
     assert await asyncio.gather(first, *sound) == [0, 8, 10]
-    assert not batcher.broken
+    batcher.check(Reason.INTERNAL)
 
 
 async def test_too_few_results_are_a_failure(metrics: RecordedMetrics) -> None:
@@ -175,12 +181,11 @@ async def test_callers_answered_together_come_back_together(
     metrics: RecordedMetrics, worker: Worker, until: Until
 ) -> None:
     """After a batch of three, the first to return waits for the others; after a long pause none."""
-    batcher = Batcher("encode", worker, max_batch=4, max_queued=8, wait_s=5, metrics=metrics)
+    batcher = Batcher("encode", worker, max_batch=4, max_queued=8, wait_s=60, metrics=metrics)
     worker.gate.set()
     await batcher.submit_all([1, 2, 3], Deadline())
     early = submit(batcher, 4)
-    await asyncio.sleep(0.02)
-    assert batcher.depth == 1
+    await until(lambda: batcher.depth == 1)
     rest = [submit(batcher, item) for item in (5, 6)]
     await asyncio.gather(early, *rest)
     assert worker.started == [[1, 2, 3], [4, 5, 6]]
@@ -198,3 +203,175 @@ async def test_closing_runs_what_waits_and_takes_no_more(
     worker.gate.set()
     await closing
     assert [task.result() for task in tasks] == [0, 2, 4, 6, 8, 10]
+
+
+class Fits:
+    """A batch function that has memory for `room` items, and none for an item of -1."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.tried: list[list[int]] = []
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.tried.append(list(items))
+        if len(items) > self.room or -1 in items:
+            raise MemoryError
+        return [2 * item for item in items]
+
+
+def batcher_of(run: Callable[[Sequence[int]], list[int]], metrics: RecordedMetrics) -> Batcher:
+    return Batcher("encode", run, max_batch=8, max_queued=16, wait_s=0, metrics=metrics)
+
+
+async def test_a_batch_that_does_not_fit_is_halved(metrics: RecordedMetrics) -> None:
+    run = Fits(room=2)
+    batcher = batcher_of(run, metrics)
+    assert await batcher.submit_all(range(5), NO_DEADLINE) == [0, 2, 4, 6, 8]
+    assert run.tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
+    assert metrics.counts["halved", "encode"] == 2
+    assert metrics.counts["failed", "encode"] == 0
+    batcher.check(Reason.INTERNAL)
+    await batcher.close()
+
+
+async def test_an_item_that_does_not_fit_alone_fails_alone(metrics: RecordedMetrics) -> None:
+    batcher = batcher_of(Fits(room=8), metrics)
+    calls = [asyncio.ensure_future(batcher.submit(item, NO_DEADLINE)) for item in (1, -1, 3)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert (outcomes[0], outcomes[2]) == (2, 6)
+    assert isinstance(outcomes[1], Overloaded)
+    assert outcomes[1].retry_after_s is not None
+    await batcher.close()
+
+
+async def test_torchs_own_error_counts_as_out_of_memory(metrics: RecordedMetrics) -> None:
+    import torch
+
+    def run(items: Sequence[int]) -> list[int]:
+        if len(items) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return list(items)
+
+    batcher = batcher_of(run, metrics)
+    assert await batcher.submit_all([1, 2], NO_DEADLINE) == [1, 2]
+    await batcher.close()
+
+
+async def test_batches_that_fail_in_a_row_are_unhealthy(metrics: RecordedMetrics) -> None:
+    failing = True
+
+    def run(items: Sequence[int]) -> list[int]:
+        if failing:
+            raise ValueError("broken")
+        return list(items)
+
+    batcher = batcher_of(run, metrics)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"):
+            await batcher.submit(1, NO_DEADLINE)
+    failing = False
+    await batcher.submit(1, NO_DEADLINE)  # one that succeeds starts the count anew
+    failing = True
+    for _ in range(3):
+        batcher.check(Reason.INTERNAL)
+        with pytest.raises(ValueError, match="broken"):
+            await batcher.submit(1, NO_DEADLINE)
+    with pytest.raises(Unavailable, match="3 batches in a row failed"):
+        batcher.check(Reason.INTERNAL)
+    assert metrics.counts["failed", "encode"] == 5
+    await batcher.close()
+
+
+async def test_refusals_are_not_failures(metrics: RecordedMetrics) -> None:
+    def run(items: Sequence[int]) -> list[int]:
+        raise Overloaded(Reason.OVERLOADED, "full")
+
+    batcher = batcher_of(run, metrics)
+    for _ in range(5):
+        with pytest.raises(Overloaded):
+            await batcher.submit(1, NO_DEADLINE)
+    batcher.check(Reason.INTERNAL)
+    await batcher.close()
+
+
+async def test_a_lost_device_is_unhealthy_at_once(metrics: RecordedMetrics) -> None:
+    def run(items: Sequence[int]) -> list[int]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    batcher = batcher_of(run, metrics)
+    with pytest.raises(RuntimeError, match="illegal"):
+        await batcher.submit(1, NO_DEADLINE)
+    with pytest.raises(Unavailable, match="lost its device"):
+        batcher.check(Reason.INTERNAL)
+    await batcher.close()
+
+
+async def test_one_batch_without_memory_is_one_failure(metrics: RecordedMetrics) -> None:
+    """However many items it had: a moment without memory must not cost the replica."""
+    batcher = batcher_of(Fits(room=0), metrics)
+    calls = [asyncio.ensure_future(batcher.submit(item, NO_DEADLINE)) for item in range(8)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Overloaded] * 8
+    assert metrics.batches["encode"] == [8]
+    assert metrics.counts["failed", "encode"] == 1
+    batcher.check(Reason.INTERNAL)
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            await batcher.submit(1, NO_DEADLINE)
+    with pytest.raises(Unavailable, match="3 batches in a row failed"):
+        batcher.check(Reason.INTERNAL)
+    await batcher.close()
+
+
+async def test_a_batch_that_gave_results_is_not_a_failure_in_a_row(
+    metrics: RecordedMetrics,
+) -> None:
+    batcher = batcher_of(Fits(room=8), metrics)
+    for _ in range(4):
+        calls = [asyncio.ensure_future(batcher.submit(item, NO_DEADLINE)) for item in (1, -1)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert outcomes[0] == 2
+        batcher.check(Reason.INTERNAL)
+    await batcher.close()
+
+
+async def test_who_left_before_the_halves_is_in_none_of_them(
+    metrics: RecordedMetrics, until: Until
+) -> None:
+    tried: list[list[int]] = []
+    gate = threading.Event()
+
+    def run(items: Sequence[int]) -> list[int]:
+        tried.append(list(items))
+        if len(items) > 2:
+            assert gate.wait(60)
+            raise MemoryError
+        return list(items)
+
+    batcher = batcher_of(run, metrics)
+    calls = [asyncio.ensure_future(batcher.submit(item, NO_DEADLINE)) for item in range(4)]
+    await until(lambda: tried == [[0, 1, 2, 3]])
+    calls[1].cancel()
+    await asyncio.wait([calls[1]])
+    gate.set()
+    assert await asyncio.gather(calls[0], *calls[2:]) == [0, 2, 3]
+    assert tried == [[0, 1, 2, 3], [0], [2, 3]]
+    await batcher.close()
+
+
+async def test_a_lost_device_takes_no_more_calls(metrics: RecordedMetrics) -> None:
+    """Another replica answers them while Serve replaces this one."""
+    tried: list[list[int]] = []
+
+    def run(items: Sequence[int]) -> list[int]:
+        tried.append(list(items))
+        raise RuntimeError("CUDA error: an illegal instruction was encountered")
+
+    batcher = batcher_of(run, metrics)
+    with pytest.raises(RuntimeError, match="illegal instruction"):
+        await batcher.submit(1, NO_DEADLINE)
+    with pytest.raises(Unavailable) as refused:
+        await batcher.submit(2, NO_DEADLINE)
+    assert refused.value.reason is Reason.DRAINING
+    assert tried == [[1]]
+    await batcher.close()

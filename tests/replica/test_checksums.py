@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from services.planner import engines as planner_engines
-from services.planner.metrics import RecordedMetrics
-from services.planner.settings import Settings as PlannerSettings
+from services.planner.metrics import RecordedPlannerMetrics
+from services.planner.settings import PlannerSettings as PlannerSettings
 from services.replica.checksums import NAME, ChecksumError, verify, write
 from services.segmenter import engines as segmenter_engines
-from services.segmenter.settings import Settings as SegmenterSettings
+from services.segmenter.settings import SegmenterSettings as SegmenterSettings
 
 SHIPPED = {
     "planner": Path(PlannerSettings().model),
@@ -112,7 +112,7 @@ def test_a_flipped_bit_of_the_shipped_ones_stops_the_engines(
     copy = shutil.copytree(SHIPPED[role], tmp_path / "copy")
     engine: planner_engines.Engine | segmenter_engines.Engine
     if role == "planner":
-        engine = planner_engines.create(PlannerSettings(model=str(copy)), RecordedMetrics())
+        engine = planner_engines.create(PlannerSettings(model=str(copy)), RecordedPlannerMetrics())
     else:
         engine = segmenter_engines.create(SegmenterSettings(model=str(copy)))
     flip(copy / name, (copy / name).stat().st_size // 2)

@@ -2,13 +2,21 @@
 
 import pytest
 
+from services.caller import ANONYMOUS, Caller
 from services.deadline import Deadline
-from services.rpc.metadata import REQUEST_ID, TIMEOUT_MS, CallContext, from_metadata, to_metadata
+from services.rpc.metadata import (
+    REQUEST_ID,
+    TENANT,
+    TIMEOUT_MS,
+    CallContext,
+    from_metadata,
+    to_metadata,
+)
 
 
 def test_round_trip() -> None:
     call = CallContext("job-1", Deadline.after(5))
-    back = from_metadata(to_metadata(call, (("application", "planner"),)))
+    back = from_metadata(to_metadata(call, (("application", "planner"),)), trusted=True)
     assert back.request_id == "job-1"
     remaining = back.deadline.remaining_s()
     assert remaining is not None
@@ -17,19 +25,39 @@ def test_round_trip() -> None:
 
 @pytest.mark.parametrize("bad", ["", "a b", "x" * 129, "id\n", "ünï", "a;b"])
 def test_an_unsafe_id_is_replaced(bad: str) -> None:
-    assert from_metadata(((REQUEST_ID, bad),)).request_id not in ("", bad)
+    assert from_metadata(((REQUEST_ID, bad),), trusted=True).request_id not in ("", bad)
 
 
 @pytest.mark.parametrize("bad", ["", "-5", "1e3", "soon", "٣"])
 def test_a_timeout_that_is_no_number_is_none(bad: str) -> None:
-    assert from_metadata(((TIMEOUT_MS, bad),)).deadline.remaining_s() is None
+    assert from_metadata(((TIMEOUT_MS, bad),), trusted=True).deadline.remaining_s() is None
 
 
 def test_the_nearer_deadline_wins() -> None:
-    near = from_metadata(((TIMEOUT_MS, "60000"),), time_remaining_s=2).deadline.remaining_s()
+    near = from_metadata(
+        ((TIMEOUT_MS, "60000"),), time_remaining_s=2, trusted=True
+    ).deadline.remaining_s()
     assert near is not None
     assert near <= 2
 
 
 def test_no_metadata_at_all() -> None:
-    assert from_metadata(None).deadline.remaining_s() is None
+    assert from_metadata(None, trusted=True).deadline.remaining_s() is None
+
+
+CALLER = Caller("acme", "key-7", frozenset({"segment", "batch"}))
+
+
+def test_who_asks_travels_to_the_services_behind_the_gateway() -> None:
+    pairs = to_metadata(CallContext("job-1", Deadline(), CALLER))
+    assert from_metadata(pairs, trusted=True).caller == CALLER
+
+
+def test_nobody_says_at_the_public_door_who_they_are() -> None:
+    pairs = to_metadata(CallContext("job-1", Deadline(), CALLER))
+    assert from_metadata(pairs, trusted=False).caller == ANONYMOUS
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "x" * 129, "ten\nant"])
+def test_a_tenant_that_is_not_safe_to_log_is_anonymous(bad: str) -> None:
+    assert from_metadata(((TENANT, bad),), trusted=True).caller == ANONYMOUS

@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 import pytest
 
+from limelight.paths import FieldPath
 from limelight.v1 import errors_pb2
 from services import errors
 from services.errors import Reason, ServiceError
@@ -36,11 +37,15 @@ def sent(error: ServiceError) -> Failed:
     ("error", "code"),
     [
         (
-            errors.InvalidMedia(Reason.IMAGE_CORRUPT, "cut off", field="image.content"),
+            errors.InvalidMedia(
+                Reason.IMAGE_CORRUPT, "cut off", field=FieldPath.parse("image.content")
+            ),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
-            errors.InvalidRequest(Reason.BOX_INVALID, "inside out", field="queries[0]"),
+            errors.InvalidRequest(
+                Reason.BOX_INVALID, "inside out", field=FieldPath.parse("queries[0]")
+            ),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
@@ -48,7 +53,9 @@ def sent(error: ServiceError) -> Failed:
             grpc.StatusCode.RESOURCE_EXHAUSTED,
         ),
         (
-            errors.TooLarge(Reason.MASKS_TOO_LARGE, "too big", field="image.content"),
+            errors.TooLarge(
+                Reason.MASKS_TOO_LARGE, "too big", field=FieldPath.parse("image.content")
+            ),
             grpc.StatusCode.RESOURCE_EXHAUSTED,
         ),
         (errors.DeadlinePassed(), grpc.StatusCode.DEADLINE_EXCEEDED),
@@ -78,7 +85,7 @@ def test_there_and_back(error: ServiceError, code: grpc.StatusCode) -> None:
         (grpc.StatusCode.UNIMPLEMENTED, errors.Unavailable),
         (grpc.StatusCode.NOT_FOUND, errors.Unavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlinePassed),
-        (grpc.StatusCode.CANCELLED, errors.Cancelled),
+        (grpc.StatusCode.CANCELLED, errors.Unavailable),  # of a server that stops
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.Overloaded),
     ],
 )

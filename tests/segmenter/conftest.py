@@ -9,9 +9,9 @@ import pytest_asyncio
 
 from services.codecs.images import encode
 from services.replica.metrics import RecordedMetrics
-from services.segmenter.engines import Engine, create
+from services.segmenter.engines import SegmenterEngine, create
 from services.segmenter.segmenting import Segmenter
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SegmenterSettings
 
 Painter = Callable[..., bytes]
 Opener = Callable[..., Segmenter]
@@ -23,8 +23,8 @@ def paint() -> Painter:
 
     def draw(*boxes: tuple[int, int, int, int, tuple[int, int, int]], size=(120, 160)) -> bytes:
         pixels = np.full((*size, 3), 255, np.uint8)
-        for x0, y0, x1, y1, colour in boxes:
-            pixels[y0:y1, x0:x1] = colour
+        for x0, y0, x1, y1, color in boxes:
+            pixels[y0:y1, x0:x1] = color
         return encode(pixels)
 
     return draw
@@ -35,8 +35,8 @@ async def open_segmenter(metrics: RecordedMetrics) -> AsyncIterator[Opener]:
     """Make segmenters, by settings or with an engine of the test's own, and close them."""
     opened: list[Segmenter] = []
 
-    def make(given: Engine | None = None, **settings: object) -> Segmenter:
-        chosen = Settings(**{"engine": "fake", **settings})
+    def make(given: SegmenterEngine | None = None, **settings: object) -> Segmenter:
+        chosen = SegmenterSettings(**{"engine": "fake", **settings})
         engine = given or create(chosen)
         if given is None:
             engine.load()
@@ -58,8 +58,8 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import Sam3Model
 
-    from services.stickers.segmenter.config import MAX_TEXT_TOKENS, tiny_config
-    from services.stickers.segmenter.tokenizer import special_tokens, train_tokenizer
+    from training.segmenter.config import MAX_TEXT_TOKENS, tiny_config
+    from training.segmenter.tokenizer import special_tokens, train_tokenizer
 
     phrases = ["red apple", "cat", "dog", "soccer ball", "umbrella", "visual"]
     tokenizer = train_tokenizer(phrases, [], 700, MAX_TEXT_TOKENS)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from services.segmenter.app import build
 
 
+@pytest.mark.slow
 def test_building_the_application_imports_no_torch() -> None:
     program = (
         "import sys; from services.segmenter.app import build; build({'engine': 'transformers'});"

@@ -6,21 +6,21 @@ import numpy as np
 
 from services.replica.cache import LruCache
 from services.replica.metrics import RecordedMetrics
-from services.segmenter.detecting import Detector, Question
+from services.segmenter.detecting import Detector, QueuedPair
 from services.segmenter.engines import Embedding
-from services.segmenter.engines.fake import FakeEngine
+from services.segmenter.engines.fake import FakeSegmenterEngine
 from services.segmenter.postprocessing import Suppression
 from services.segmenter.preprocessing import to_model_input
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SegmenterSettings
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
-class Noting(FakeEngine):
+class Noting(FakeSegmenterEngine):
     """The fake, noting which phrases it encodes together."""
 
     def __init__(self) -> None:
-        super().__init__(Settings(engine="fake"))
+        super().__init__(SegmenterSettings(engine="fake"))
         self.texts: list[list[str]] = []
 
     def encode_texts(self, phrases: Sequence[str]) -> list[Embedding]:
@@ -28,15 +28,15 @@ class Noting(FakeEngine):
         return super().encode_texts(phrases)
 
 
-def image(engine: FakeEngine, colour: tuple[int, int, int], side: int) -> Embedding:
+def image(engine: FakeSegmenterEngine, color: tuple[int, int, int], side: int) -> Embedding:
     pixels = np.full((40, 40, 3), 255, np.uint8)
-    pixels[5 : 5 + side, 5 : 5 + side] = colour
+    pixels[5 : 5 + side, 5 : 5 + side] = color
     return engine.encode_images([to_model_input(pixels, None)])[0]
 
 
-def question(embedding: Embedding, phrase: str, score_threshold: float = 0.5) -> Question:
+def question(embedding: Embedding, phrase: str, score_threshold: float = 0.5) -> QueuedPair:
     boxes, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    return Question(embedding, phrase, boxes, labels, score_threshold, 10)
+    return QueuedPair(embedding, phrase, boxes, labels, score_threshold, 10)
 
 
 def test_phrases_are_encoded_once_and_answers_keep_their_order(metrics: RecordedMetrics) -> None:

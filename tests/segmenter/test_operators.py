@@ -7,7 +7,7 @@ from services.segmenter.operators import install_roi_align, roi_align
 
 
 def test_roi_align_of_a_ramp_is_the_mean_of_the_ramp():
-    # On f(x, y) = x + 10 y bilinear sampling is exact, so each bin is f at the bin's centre.
+    # On f(x, y) = x + 10 y bilinear sampling is exact, so each bin is f at the bin's center.
     ys, xs = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     pooled = roi_align((xs + 10 * ys)[None, None], [torch.tensor([[1.0, 2.0, 5.0, 4.0]])], 2)
     expected = torch.tensor([[2 + 25.0, 4 + 25.0], [2 + 35.0, 4 + 35.0]])
@@ -15,7 +15,7 @@ def test_roi_align_of_a_ramp_is_the_mean_of_the_ramp():
 
 
 def test_roi_align_by_hand_on_one_bin():
-    # One bin of 1 x 1 at (0.5, 0.5): one sample at its centre (1, 1), the cell's own value.
+    # One bin of 1 x 1 at (0.5, 0.5): one sample at its center (1, 1), the cell's own value.
     features = torch.arange(9.0).view(1, 1, 3, 3)
     pooled = roi_align(features, [torch.tensor([[0.5, 0.5, 1.5, 1.5]])], 1)
     assert pooled.item() == 4.0

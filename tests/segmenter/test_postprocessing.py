@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from services.codecs.masks import decode_rle, rle_bbox
+from limelight.masks import decode_rle, rle_bbox
 from services.errors import Reason, TooLarge
 from services.segmenter.engines import RawDetections
 from services.segmenter.postprocessing import (

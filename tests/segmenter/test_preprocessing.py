@@ -12,7 +12,7 @@ def test_a_picture_is_stretched_to_the_square() -> None:
     made = to_model_input(pixels, 64)
     image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
     resized = interpolate(image, (64, 64), mode="bilinear", antialias=True)
-    # The processor rescales by 1/255, then normalises by mean 0.5 and deviation 0.5.
+    # The processor rescales by 1/255, then normalizes by mean 0.5 and deviation 0.5.
     expected = (resized[0].float() / 255 - 0.5) / 0.5
     assert made.shape == (3, 64, 64)
     assert made.dtype == torch.float32

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from services.domain import Box, ConceptQuery, Exemplar
+from limelight.paths import FieldPath
+from limelight.values import Box, ConceptQuery, Exemplar
 from services.errors import InvalidRequest, Reason
 from services.segmenter.engines import create
 from services.segmenter.queries import check_queries, exemplar_arrays
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SegmenterSettings
 
 SOUND = ConceptQuery("cat")
 
@@ -41,30 +42,30 @@ def boxed(*sides: float) -> ConceptQuery:
     ],
 )
 def test_refused(queries: list[ConceptQuery], reason: Reason, field: str) -> None:
-    engine = create(Settings(engine="fake"))
+    traits = create(SegmenterSettings(engine="fake")).describe()
     with pytest.raises(InvalidRequest) as caught:
-        check_queries(queries, engine, max_queries=4, max_exemplars=3)
+        check_queries(queries, traits, max_queries=4, max_exemplars=3)
     assert caught.value.reason is reason
-    assert caught.value.field == field
+    assert str(caught.value.field) == field
 
 
 def test_sound_queries_pass() -> None:
-    engine = create(Settings(engine="fake"))
+    traits = create(SegmenterSettings(engine="fake")).describe()
     longest = ConceptQuery("cat " * 30)
-    check_queries([SOUND, longest, boxed(-5, -5, 1e9, 3)], engine, 4, 3)
+    check_queries([SOUND, longest, boxed(-5, -5, 1e9, 3)], traits, 4, 3)
 
 
 def test_boxes_become_clipped_shares_of_the_image() -> None:
     exemplars = [Exemplar(Box(10, 20, 30, 60)), Exemplar(Box(-50, 40, 100, 1000), positive=False)]
-    boxes, labels = exemplar_arrays(exemplars, 200, 80, "queries[0]")
+    boxes, labels = exemplar_arrays(exemplars, 200, 80, FieldPath())
     np.testing.assert_allclose(boxes, [[0.1, 0.5, 0.1, 0.5], [0.25, 0.75, 0.5, 0.5]])
     assert labels.tolist() == [1, 0]
-    none, _ = exemplar_arrays([], 200, 80, "queries[0]")
+    none, _ = exemplar_arrays([], 200, 80, FieldPath())
     assert none.shape == (0, 4)
 
 
 def test_a_box_outside_the_image_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        exemplar_arrays([Exemplar(Box(200, 0, 210, 10))], 200, 80, "queries[3]")
+        exemplar_arrays([Exemplar(Box(200, 0, 210, 10))], 200, 80, FieldPath() / "queries" / 3)
     assert caught.value.reason is Reason.BOX_INVALID
-    assert caught.value.field == "queries[3].exemplars[0].box"
+    assert str(caught.value.field) == "queries[3].exemplars[0].box"

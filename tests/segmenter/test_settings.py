@@ -6,26 +6,26 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SegmenterSettings
 
 
 def test_every_setting_is_described() -> None:
-    assert all(field.description for field in Settings.model_fields.values())
+    assert all(field.description for field in SegmenterSettings.model_fields.values())
 
 
 def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMELIGHT_SEGMENTER_MODEL", "facebook/sam3")
-    monkeypatch.setenv("LIMELIGHT_SEGMENTER_MAX_PAIR_BATCH", "7")
-    settings = Settings(threads=3)
-    assert (settings.model, settings.max_pair_batch, settings.threads) == ("facebook/sam3", 7, 3)
+    monkeypatch.setenv("LIMELIGHT_SEGMENTER_MAX_BATCH_PAIRS", "7")
+    settings = SegmenterSettings(threads=3)
+    assert (settings.model, settings.max_batch_pairs, settings.threads) == ("facebook/sam3", 7, 3)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"engine": "tritn"}, {"threads": 0}, {"nms_threshold": 1.5}, {"max_pair_bach": 4}]
+    "wrong", [{"engine": "tritn"}, {"threads": 0}, {"nms_threshold": 1.5}, {"max_batch_pair": 4}]
 )
 def test_typos_and_nonsense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Settings(**wrong)
+        SegmenterSettings(**wrong)
 
 
 def test_settings_and_registry_import_no_framework() -> None:

@@ -10,24 +10,71 @@
 `Client` blocks, `AsyncClient` awaits; both answer with a `Segmentation` and fail with a
 `LimelightError`. Masks are decoded when they are first looked at. The messages of the contract
 itself are in `limelight.v1`.
+
+The services build on the same package (`values`, `validation`, `convert`, `masks`). Names load
+when first used, so that code without a network does not import gRPC.
 """
 
-from limelight.channels import RetryPolicy
-from limelight.client import AsyncClient, Client
-from limelight.errors import LimelightError
-from limelight.results import (
-    CandidatesFound,
-    CandidateVerdict,
-    Done,
-    Event,
-    Instance,
-    PlanMade,
-    QueryOutcome,
-    Rendering,
-    Segmentation,
-)
-from limelight.tasks import Render
-from services.domain import Box, ConceptQuery, Exemplar, ModelInfo, Plan, SelectBy, Selection
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limelight.channels import RetryPolicy
+    from limelight.client import AsyncClient, Client
+    from limelight.errors import LimelightError
+    from limelight.results import (
+        CandidatesFound,
+        CandidateVerdict,
+        Done,
+        Event,
+        Instance,
+        PlanMade,
+        Rendering,
+        Segmentation,
+    )
+    from limelight.tasks import Render
+    from limelight.values import (
+        Box,
+        ConceptQuery,
+        Exemplar,
+        ModelInfo,
+        Plan,
+        PlanOutcome,
+        QueryOutcome,
+        SelectBy,
+        Selection,
+        VerdictKind,
+    )
+
+_HOMES = {
+    "channels": ("RetryPolicy",),
+    "client": ("AsyncClient", "Client"),
+    "errors": ("LimelightError",),
+    "results": (
+        "CandidateVerdict",
+        "CandidatesFound",
+        "Done",
+        "Event",
+        "Instance",
+        "PlanMade",
+        "Rendering",
+        "Segmentation",
+    ),
+    "tasks": ("Render",),
+    "values": (
+        "Box",
+        "ConceptQuery",
+        "Exemplar",
+        "ModelInfo",
+        "Plan",
+        "PlanOutcome",
+        "QueryOutcome",
+        "SelectBy",
+        "Selection",
+        "VerdictKind",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncClient",
@@ -44,6 +91,7 @@ __all__ = [
     "ModelInfo",
     "Plan",
     "PlanMade",
+    "PlanOutcome",
     "QueryOutcome",
     "Render",
     "Rendering",
@@ -51,4 +99,17 @@ __all__ = [
     "Segmentation",
     "SelectBy",
     "Selection",
+    "VerdictKind",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value  # next time it is found without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

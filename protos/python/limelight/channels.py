@@ -1,8 +1,8 @@
 """How the client's channels are made, and when a call is made again.
 
 A picture in and rendered pictures out can be large, so messages may be; keepalive finds a peer
-that went away without a word. gRPC's own retries stay off: what is safe to repeat is decided from
-the service's reason (`LimelightError.safe_to_retry`), not from the status alone.
+that went away without a word. gRPC's own retries stay off: what is worth repeating is decided from
+the service's reason (`LimelightError.safe_to_retry`, `lost`), not from the status alone.
 """
 
 import random
@@ -28,25 +28,31 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a call that is safe to repeat is made again.
+    """Which calls are made again, how often and how soon.
+
+    Those that were refused before the work always are. Segmenting changes nothing on the server, so
+    a call whose connection was lost is made again as well: the worst is that it is paid for twice.
 
     Attributes:
         attempts: calls in all, the first one counted.
         first_delay: seconds before the second; it doubles from call to call, with jitter.
         max_delay: seconds at most, unless the service asks for longer.
+        repeat_lost: whether to repeat calls whose answer was lost.
     """
 
     attempts: int = 3
     first_delay: float = 0.2
     max_delay: float = 5.0
+    repeat_lost: bool = True
 
     def delay(self, error: LimelightError, attempt: int, expires_at: float) -> float | None:
         """Seconds to wait after the failed `attempt` (from 1); None when it must not be repeated.
 
         `expires_at` is the call's deadline in `time.monotonic()` seconds: a wait that would reach
-        it is no use.
+        it is useless.
         """
-        if attempt >= self.attempts or not error.safe_to_retry:
+        worth_it = error.safe_to_retry or (self.repeat_lost and error.lost)
+        if attempt >= self.attempts or not worth_it:
             return None
         delay = min(self.max_delay, self.first_delay * 2 ** (attempt - 1))
         delay *= random.uniform(0.8, 1.2)

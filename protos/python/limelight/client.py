@@ -13,9 +13,9 @@ import grpc.aio
 from limelight.channels import OPTIONS, RetryPolicy
 from limelight.errors import from_rpc
 from limelight.results import Event, Segmentation, event_from_proto, segmentation_from_proto
-from limelight.tasks import ImageLike, MaskFormat, Render, RenderKind, Want
+from limelight.tasks import ImageLike, MaskFormatName, Render, RenderKindName, Want
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
-from services.domain import ConceptQuery, Selection
+from limelight.values import ConceptQuery, Selection
 
 DEFAULT_ADDRESS = "127.0.0.1:50551"
 DEFAULT_TIMEOUT_S = 60.0
@@ -46,9 +46,9 @@ class SegmentOptions(TypedDict, total=False):
     select: Selection | None
     score_threshold: float | None
     max_instances: int | None
-    mask_format: MaskFormat
+    mask_format: MaskFormatName
     review: bool | None
-    renders: Sequence[Render | RenderKind]
+    renders: Sequence[Render | RenderKindName]
     timeout: float | None
     request_id: str | None
 
@@ -188,7 +188,7 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio; arguments as `Client`. Cancelling the task cancels the call."""
+    """The same for asyncio; arguments as `Client`. Canceling the task cancels the call."""
 
     def __init__(
         self,

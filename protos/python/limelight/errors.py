@@ -13,6 +13,8 @@ from google.rpc import error_details_pb2, status_pb2
 _DETAILS = "grpc-status-details-bin"
 # What gRPC's core says of a call that never left this process because no connection could be made.
 _NEVER_SENT = ("failed to connect", "dns resolution failed", "no address added")
+# What it says of a call that was under way when this process closed its own channel.
+_OWN_CHANNEL_CLOSED = "channel closed"
 # Refusals that a service of ours makes before or instead of the work.
 _REFUSALS = frozenset({"DRAINING", "PLANNER_UNAVAILABLE", "SEGMENTER_UNAVAILABLE"})
 
@@ -64,6 +66,17 @@ class LimelightError(Exception):
         if self.code is not grpc.StatusCode.UNAVAILABLE:
             return False
         return self.reason in _REFUSALS or self.unreachable
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection or the process at its other end went away before the answer.
+
+        The work may have been done, or not. A gRPC server that stops tells CANCELLED to calls that
+        reach it in that moment; a call that this process cancels does not get here.
+        """
+        if self.reason or self.unreachable or _OWN_CHANNEL_CLOSED in self.message.lower():
+            return False
+        return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
     @property
     def unreachable(self) -> bool:

@@ -12,18 +12,27 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from limelight import png
+from limelight.convert.answers import model_from_proto, outcome_from_proto, timings_from_proto
+from limelight.convert.enums import IMAGE_FORMAT, RENDER_KIND, VERDICT
+from limelight.convert.media import box_from_proto, rle_from_proto
+from limelight.convert.plans import plan_from_proto
+from limelight.masks import decode_rle, encode_rle
+from limelight.paths import FieldPath
 from limelight.v1 import limelight_pb2, media_pb2
-from services.codecs.masks import decode_rle, encode_rle, from_png
-from services.domain import RLE, Box, ConceptQuery, ModelInfo, Plan, VerdictKind
-from services.rpc.convert import (
-    model_from_proto,
-    plan_from_proto,
-    rle_from_proto,
-    timings_from_proto,
-    verdict_from_enum,
+from limelight.values import (
+    RLE,
+    Box,
+    ConceptQuery,
+    ModelInfo,
+    Plan,
+    PlanOutcome,
+    QueryOutcome,
+    VerdictKind,
 )
+
+_RENDERINGS = FieldPath(("result", "renderings"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Instance:
             case "rle":
                 mask = decode_rle(rle_from_proto(self._mask.rle))
             case "png":
-                mask = from_png(self._mask.png)
+                mask = png.decode_mask(self._mask.png)
             case "polygons":
                 mask = _filled(self._mask.polygons, self.size)
             case _:
@@ -104,9 +113,16 @@ class Instance:
         return np.dstack((image[y0:y1, x0:x1, :3], alpha))
 
     def save_mask(self, path: str | PathLike[str]) -> Path:
-        """Write the mask as a black and white picture of the image's size."""
-        Image.fromarray(self.mask).save(path)
-        return Path(path)
+        """Write the mask as a black and white PNG of the image's size.
+
+        Raises:
+            ValueError: the path ends in another format's suffix.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in ("", ".png"):
+            raise ValueError(f"a mask is saved as .png, not {path.suffix}")
+        path.write_bytes(png.encode_mask(self.mask))
+        return path
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the mask as pycocotools reads it."""
@@ -125,15 +141,6 @@ class Instance:
             rle = self.rle
             values["mask"] = {"size": list(rle.size), "counts": rle.counts.decode("ascii")}
         return values
-
-
-@dataclass(frozen=True, slots=True)
-class QueryOutcome:
-    """What became of one query: `found` instances before exclusion, selection and review."""
-
-    phrase: str
-    presence: float
-    found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +285,11 @@ def segmentation_from_proto(result: limelight_pb2.SegmentResult) -> Segmentation
         summary=result.summary,
         renderings=tuple(
             Rendering(
-                _enum_word(limelight_pb2.RenderKind.Name(rendering.kind), "RENDER_KIND_"),
-                _enum_word(limelight_pb2.ImageFormat.Name(rendering.format), "IMAGE_FORMAT_"),
+                RENDER_KIND.from_proto(rendering.kind, _RENDERINGS / index / "kind"),
+                IMAGE_FORMAT.from_proto(rendering.format, _RENDERINGS / index / "format"),
                 rendering.content,
             )
-            for rendering in result.renderings
+            for index, rendering in enumerate(result.renderings)
         ),
         timings_ms=timings_from_proto(result.timings),
         models=tuple(model_from_proto(model) for model in result.models),
@@ -299,7 +306,8 @@ def event_from_proto(response: limelight_pb2.SegmentStreamResponse) -> Event | N
             return CandidatesFound(_instances(found.instances, None), _outcomes(found.queries))
         case "verdict":
             verdict = response.verdict
-            return CandidateVerdict(verdict.id, verdict_from_enum(verdict.verdict), verdict.reason)
+            kind = VERDICT.from_newer(verdict.verdict, VerdictKind.UNREVIEWED)
+            return CandidateVerdict(verdict.id, kind, verdict.reason)
         case "done":
             return Done(segmentation_from_proto(response.done))
     return None
@@ -313,10 +321,10 @@ def _instances(instances: Any, size: tuple[int, int] | None) -> tuple[Instance, 
             phrase=item.phrase,
             score=item.score,
             presence=item.presence,
-            box=Box(item.box.x0, item.box.y0, item.box.x1, item.box.y1),
+            box=box_from_proto(item.box),
             area=item.area,
             query=item.provenance.query,
-            verdict=verdict_from_enum(item.provenance.verdict),
+            verdict=VERDICT.from_newer(item.provenance.verdict, VerdictKind.UNREVIEWED),
             verdict_reason=item.provenance.verdict_reason,
             size=size or (item.mask.rle.height, item.mask.rle.width),
             _mask=item.mask,
@@ -326,7 +334,7 @@ def _instances(instances: Any, size: tuple[int, int] | None) -> tuple[Instance, 
 
 
 def _outcomes(outcomes: Any) -> tuple[QueryOutcome, ...]:
-    return tuple(QueryOutcome(item.phrase, item.presence, item.found) for item in outcomes)
+    return tuple(map(outcome_from_proto, outcomes))
 
 
 def _filled(polygons: media_pb2.Polygons, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -352,7 +360,7 @@ def _plan_dict(plan: Plan) -> dict[str, Any]:
         "review": plan.review,
         "reason": plan.reason,
         "outcome": plan.outcome.value,
-        "degraded": plan.degraded,
+        "degraded": plan.outcome is PlanOutcome.DEGRADED,
     }
     if plan.select is not None:
         select = plan.select
@@ -371,10 +379,6 @@ def _query_dict(query: ConceptQuery) -> dict[str, Any]:
 
 def _box_list(box: Box) -> list[float]:
     return [round(side, 3) for side in (box.x0, box.y0, box.x1, box.y1)]
-
-
-def _enum_word(name: str, prefix: str) -> str:
-    return name.removeprefix(prefix).lower()
 
 
 def _file_word(label: str) -> str:

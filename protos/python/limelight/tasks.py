@@ -1,25 +1,35 @@
 """The caller's arguments made into a request: the first step of a call."""
 
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, Union
 
 import numpy as np
-from PIL import Image
 
+from limelight import png
+from limelight.convert.enums import IMAGE_FORMAT, MASK_FORMAT, RENDER_KIND, REVIEW_MODE
+from limelight.convert.plans import query_to_proto, selection_to_proto
 from limelight.v1 import limelight_pb2, media_pb2
-from services.domain import ConceptQuery, Selection
-from services.rpc.convert import query_to_proto, selection_to_proto
-
-ImageLike: TypeAlias = (
-    str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | np.ndarray
+from limelight.values import (
+    ConceptQuery,
+    ImageFormat,
+    MaskFormat,
+    RenderKind,
+    ReviewMode,
+    Selection,
 )
-MaskFormat: TypeAlias = Literal["rle", "png", "polygons", "none"]
-RenderKind: TypeAlias = Literal["overlay", "spotlight", "cutout", "background"]
-ImageFormat: TypeAlias = Literal["png", "jpeg", "webp"]
+
+if TYPE_CHECKING:  # the client works without Pillow; who has a PIL image has Pillow
+    from PIL.Image import Image
+
+ImageLike: TypeAlias = Union[str, PathLike[str], bytes, bytearray, memoryview, "Image", np.ndarray]
+MaskFormatName: TypeAlias = MaskFormat | Literal["rle", "png", "polygons", "none"]
+RenderKindName: TypeAlias = RenderKind | Literal["overlay", "spotlight", "cutout", "background"]
+ImageFormatName: TypeAlias = ImageFormat | Literal["png", "jpeg", "webp"]
 
 # What PNG holds without loss; any other mode (CMYK, float) is made RGB first.
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
@@ -30,14 +40,14 @@ class Render:
     """A picture to be made from the answer.
 
     Attributes:
-        kind: "overlay" (coloured masks on the image), "spotlight" (the rest dimmed), "cutout" (on
+        kind: "overlay" (colored masks on the image), "spotlight" (the rest dimmed), "cutout" (on
             transparency) or "background" (on another background).
         format: of the file; a cut-out cannot be "jpeg".
-        background: for "background": a colour "#rrggbb", or a picture. None: white.
+        background: for "background": a color "#rrggbb", or a picture. None: white.
     """
 
-    kind: RenderKind
-    format: ImageFormat = "png"
+    kind: RenderKindName
+    format: ImageFormatName = "png"
     background: ImageLike | None = None
 
 
@@ -52,16 +62,16 @@ class Want:
     select: Selection | None = None
     score_threshold: float | None = None
     max_instances: int | None = None
-    mask_format: MaskFormat = "rle"
+    mask_format: MaskFormatName = "rle"
     review: bool | None = None
-    renders: Sequence[Render | RenderKind] = ()
+    renders: Sequence[Render | RenderKindName] = ()
 
     def task(self, image: ImageLike) -> limelight_pb2.SegmentTask:
         """The request's task.
 
         Raises:
             TypeError: an instruction beside queries, neither of them, or an image of no known type.
-            ValueError: an unknown mask format or rendering, or an array that is no image.
+            ValueError: an unknown mask format or rendering, or an array of another type or shape.
             OSError: the image's file cannot be read.
         """
         explicit = self.phrases is not None or self.queries is not None
@@ -76,8 +86,8 @@ class Want:
             image=media_pb2.Image(content=image_bytes(image)),
             score_threshold=self.score_threshold,
             max_instances=self.max_instances or 0,
-            mask_format=_enum(media_pb2.MaskFormat, "MASK_FORMAT", self.mask_format),
-            review=_REVIEW[self.review],
+            mask_format=MASK_FORMAT.to_proto(_member(MaskFormat, self.mask_format, "mask format")),
+            review=REVIEW_MODE.to_proto(_REVIEW[self.review]),
             renders=[_render(render) for render in self.renders],
         )
         if self.instruction is not None:
@@ -112,33 +122,27 @@ def image_bytes(image: ImageLike) -> bytes:
         case str() | PathLike():
             return Path(image).read_bytes()
         case np.ndarray():
-            if image.dtype != np.uint8:
-                raise ValueError(f"an image array must be uint8, not {image.dtype}")
-            if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
-                raise ValueError(
-                    f"an image array must be [h, w], [h, w, 3] or [h, w, 4], not {image.shape}"
-                )
-            return _png(Image.fromarray(np.ascontiguousarray(image)))
-        case Image.Image():
+            # Level 1 of zlib: the bytes are made once, sent once and thrown away.
+            return png.encode_pixels(image, level=1)
+        case _ if (pil := sys.modules.get("PIL.Image")) and isinstance(image, pil.Image):
             return _png(image if image.mode in _PNG_MODES else image.convert("RGB"))
         case _:
             kind = type(image).__name__
             raise TypeError(f"an image must be a path, bytes, a PIL image or an array, not {kind}")
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: "Image") -> bytes:
     buffer = io.BytesIO()
-    # Level 1: the bytes are made once, sent once and thrown away.
     image.save(buffer, "PNG", compress_level=1, exif=b"")
     return buffer.getvalue()
 
 
-def _render(render: Render | RenderKind) -> limelight_pb2.RenderSpec:
+def _render(render: Render | RenderKindName) -> limelight_pb2.RenderSpec:
     if isinstance(render, str):
         render = Render(render)
     spec = limelight_pb2.RenderSpec(
-        kind=_enum(limelight_pb2.RenderKind, "RENDER_KIND", render.kind),
-        format=_enum(limelight_pb2.ImageFormat, "IMAGE_FORMAT", render.format),
+        kind=RENDER_KIND.to_proto(_member(RenderKind, render.kind, "render kind")),
+        format=IMAGE_FORMAT.to_proto(_member(ImageFormat, render.format, "image format")),
     )
     if isinstance(render.background, str) and render.background.startswith("#"):
         spec.background_color = render.background
@@ -147,17 +151,14 @@ def _render(render: Render | RenderKind) -> limelight_pb2.RenderSpec:
     return spec
 
 
-_REVIEW = {
-    None: limelight_pb2.REVIEW_MODE_UNSPECIFIED,
-    True: limelight_pb2.REVIEW_MODE_ALWAYS,
-    False: limelight_pb2.REVIEW_MODE_NEVER,
-}
+_REVIEW = {None: ReviewMode.PLAN, True: ReviewMode.ALWAYS, False: ReviewMode.NEVER}
+
+E = TypeVar("E", MaskFormat, RenderKind, ImageFormat)
 
 
-def _enum(kind: Any, prefix: str, name: str) -> Any:
-    known = {value.removeprefix(f"{prefix}_").lower(): number for value, number in kind.items()}
-    del known["unspecified"]
-    if name not in known:
-        what = prefix.lower().replace("_", " ")
-        raise ValueError(f"unknown {what} {name!r}; one of {', '.join(known)}")
-    return known[name]
+def _member(kind: type[E], name: str, what: str) -> E:
+    try:
+        return kind(name)
+    except ValueError:
+        known = ", ".join(kind)
+        raise ValueError(f"unknown {what} {name!r}; one of {known}") from None

@@ -1,27 +1,36 @@
 """The seam between the planner and whatever model writes its answers.
 
-Flow: `services.planner.asking` -> micro-batcher -> `Engine.generate` -> texts for
+Flow: `services.planner.asking` -> micro-batcher -> `PlannerEngine.generate` -> texts for
 `services.planner.calls`. An engine renders prompts in its model's chat format and writes text; it
 knows nothing of plans, verdicts or requests. `create` imports only the engine that was chosen.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain import ModelInfo
-from services.planner.metrics import Metrics
+from limelight.values import ModelInfo
+from services.planner.metrics import PlannerMetrics
 from services.planner.prompt import Message
-from services.planner.settings import EngineName, Settings
+from services.replica.engines import open_engine
+
+if TYPE_CHECKING:
+    from services.planner.settings import PlannerSettings
+
+# What makes each engine, by the name that the setting `engine` takes.
+ENGINES = {
+    "transformers": "services.planner.engines.transformers:TransformersPlannerEngine",
+    "fake": "services.planner.engines.fake:from_settings",
+}
 
 Tool: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class PromptImage:
     """An image of a prompt: `rgb` is (height, width, 3) uint8.
 
     `key` names the content. Pictures of one key are the same pixels, so an engine may keep what it
@@ -37,11 +46,11 @@ class Prompt:
     """One chat to be continued: messages in transformers' format, their images in order, tools."""
 
     messages: Sequence[Message]
-    pictures: Sequence[Picture]
+    pictures: Sequence[PromptImage]
     tools: Sequence[Tool]
 
 
-class Engine(Protocol):
+class PlannerEngine(Protocol):
     """A model that continues chats. Calls come from one worker thread at a time."""
 
     def load(self) -> None:
@@ -61,14 +70,7 @@ class Engine(Protocol):
         """
 
 
-def create(settings: Settings, metrics: Metrics) -> Engine:
+def create(settings: "PlannerSettings", metrics: PlannerMetrics) -> PlannerEngine:
     """The engine that `settings.engine` names, not loaded yet."""
-    match settings.engine:
-        case EngineName.TRANSFORMERS:
-            from services.planner.engines.transformers import TransformersEngine
-
-            return TransformersEngine(settings, metrics)
-        case EngineName.FAKE:
-            from services.planner.engines.fake import FakeEngine
-
-            return FakeEngine(settings.fake_delay_s)
+    engine: PlannerEngine = open_engine(settings.engine, ENGINES, settings, metrics)
+    return engine

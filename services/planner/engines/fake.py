@@ -13,11 +13,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 
-from services.domain import ConceptQuery, ModelInfo, Plan, PlanOutcome, SelectBy, Selection
+from limelight.values import ConceptQuery, ModelInfo, Plan, PlanOutcome, SelectBy, Selection
 from services.planner.calls import PLAN, VERDICT, Call, call_from_plan, format_call
 from services.planner.engines import Prompt
+from services.planner.metrics import PlannerMetrics
 from services.planner.prompt import Message
+from services.planner.settings import PlannerSettings
 
 GARBLED = "I would segment the dog."
 _STEP_S = 0.005
@@ -46,11 +49,19 @@ _ORDERED = re.compile(
 _TRIGGERS = re.compile(r"\b(garbled-once|garbled-always)\b")
 
 
-class FakeEngine:
-    """Answers after `delay_s` seconds, which it spends asking `wanted`, as a model would."""
+def from_settings(settings: PlannerSettings, metrics: PlannerMetrics) -> "FakePlannerEngine":
+    """The engine as the registry makes it."""
+    return FakePlannerEngine(settings.fake_delay_s, warm_up=True)
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        self._delay_s = delay_s
+
+class FakePlannerEngine:
+    """Answers after `delay_s` seconds, which it spends asking `wanted`, as a model would.
+
+    With `warm_up`, its first answer takes no time.
+    """
+
+    def __init__(self, delay_s: float = 0.0, *, warm_up: bool = False) -> None:
+        self._delays_s = chain([0.0] if warm_up else [], repeat(delay_s))
         self.batches: list[int] = []
         self.abandoned = 0
         self._pause = threading.Event()
@@ -67,7 +78,7 @@ class FakeEngine:
 
     def generate(self, prompts: Sequence[Prompt], wanted: Callable[[], bool]) -> list[str]:
         self.batches.append(len(prompts))
-        ready_at = time.monotonic() + self._delay_s
+        ready_at = time.monotonic() + next(self._delays_s)
         while (left := ready_at - time.monotonic()) > 0:
             if not wanted():
                 self.abandoned += 1

@@ -20,6 +20,8 @@ from transformers import (
     AutoTokenizer,
     Gemma4ForConditionalGeneration,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     StoppingCriteria,
     StoppingCriteriaList,
 )
@@ -27,10 +29,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.gemma4.modeling_gemma4 import Gemma4RMSNorm
 
-from services.domain import ModelInfo
-from services.planner.engines import Picture, Prompt
-from services.planner.metrics import Metrics
-from services.planner.settings import Settings
+from limelight.values import ModelInfo
+from services.planner.engines import Prompt, PromptImage
+from services.planner.metrics import PlannerMetrics
+from services.planner.settings import PlannerSettings
 from services.replica.cache import LruCache
 from services.replica.checksums import verify
 from services.replica.revision import folder_revision, hub_revision
@@ -40,10 +42,10 @@ from services.replica.revision import folder_revision, hub_revision
 _ENDINGS = ("<turn|>", "<|tool_response>")
 
 
-class TransformersEngine:
+class TransformersPlannerEngine:
     """See `services.planner.engines.Engine`."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: PlannerSettings, metrics: PlannerMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._device = torch.device(_device(settings.device))
@@ -115,6 +117,7 @@ class TransformersEngine:
         images = {}
         if features:
             images["image"] = BaseModelOutputWithPooling(pooler_output=tuple(features))
+        numbers = _NumbersOnly()
         written = self._model.generate(
             input_ids=ids,
             attention_mask=tokens["attention_mask"],
@@ -122,8 +125,10 @@ class TransformersEngine:
             mm_token_type_ids=(ids == self._model.config.image_token_id).long(),
             mm_encoder_outputs=images,
             generation_config=self._generation,
+            logits_processor=LogitsProcessorList([numbers]),
             stopping_criteria=StoppingCriteriaList([_Unwanted(wanted)]),
         )[:, ids.shape[1] :]
+        numbers.check()
         answers = [self._ended(row) for row in written.tolist()]
         self._metrics.tokens(int(tokens["attention_mask"].sum()), sum(map(len, answers)))
         return [
@@ -150,10 +155,10 @@ class TransformersEngine:
             before += tokenizer.boi_token + run + tokenizer.eoi_token + part
         return before
 
-    def _encoded(self, pictures: Sequence[Picture]) -> list[Tensor]:
+    def _encoded(self, pictures: Sequence[PromptImage]) -> list[Tensor]:
         """The soft tokens of each picture, (n, text width); those of one key are encoded once."""
         known: dict[str | int, Tensor] = {}
-        missing: dict[str | int, Picture] = {}
+        missing: dict[str | int, PromptImage] = {}
         for picture in pictures:
             name = picture.key or id(picture)
             if name in known or name in missing:
@@ -210,6 +215,26 @@ class TransformersEngine:
             pad_token_id=own.pad_token_id,
             **sampling,
         )
+
+
+class _NumbersOnly(LogitsProcessor):  # type: ignore[misc]
+    """Notes logits that are not numbers, without waiting for the device at each token.
+
+    The likeliest of such logits is always token 0, so that a broken model would write padding.
+    """
+
+    def __init__(self) -> None:
+        self._broken: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        broken = scores.isnan().any()
+        self._broken = broken if self._broken is None else self._broken | broken
+        return scores
+
+    def check(self) -> None:
+        """Raise RuntimeError if there were any."""
+        if self._broken is not None and bool(self._broken):
+            raise RuntimeError("the model's logits are not numbers")
 
 
 class _Unwanted(StoppingCriteria):  # type: ignore[misc]

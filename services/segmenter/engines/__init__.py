@@ -6,20 +6,23 @@ after (`postprocessing`) is the same for all engines. Only the engines' own modu
 framework, and only when chosen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain import ModelInfo
-from services.segmenter.settings import Settings
+from limelight.values import ModelInfo
+from services.replica.engines import open_engine
 
-_ENGINES = {
-    "transformers": "services.segmenter.engines.transformers:TransformersEngine",
-    "fake": "services.segmenter.engines.fake:FakeEngine",
+if TYPE_CHECKING:
+    from services.segmenter.settings import SegmenterSettings
+
+# What makes each engine, by the name that the setting `engine` takes.
+ENGINES = {
+    "transformers": "services.segmenter.engines.transformers:TransformersSegmenterEngine",
+    "fake": "services.segmenter.engines.fake:FakeSegmenterEngine",
 }
 
 # What SAM 3 is told when exemplars are all it gets, as in Meta's code and its Hugging Face port.
@@ -38,7 +41,7 @@ class Embedding:
 class Pair:
     """One image and one query for the decoder.
 
-    `boxes` are exemplars, float32 (n, 4), centre x, centre y, width, height as shares of the image;
+    `boxes` are exemplars, float32 (n, 4), center x, center y, width, height as shares of the image;
     `labels` int64 (n,), 1 for "like this", 0 for "not like this".
     """
 
@@ -67,9 +70,27 @@ class RawDetections:
     masks: Any
 
 
-class Engine(Protocol):
-    """A loaded SAM 3. `encode_images` runs in one worker thread, `encode_texts` and `detect` in
-    another, `tokens` in the event loop; all three may run at once.
+@dataclass(frozen=True, slots=True)
+class SegmenterTraits:
+    """What there is to know of a loaded model.
+
+    Attributes:
+        model: its name and revision.
+        image_size: side of the square it sees, pixels; None if it takes images as they are.
+        max_tokens: tokens of text it reads, those that open and close the text counted.
+        count_tokens: tokens that a phrase takes, opening and closing ones counted; safe to call
+            from any thread.
+    """
+
+    model: ModelInfo
+    image_size: int | None
+    max_tokens: int
+    count_tokens: Callable[[str], int]
+
+
+class SegmenterEngine(Protocol):
+    """A SAM 3. `encode_images` runs in one worker thread, `encode_texts` and `detect` in another;
+    both may run at once.
     """
 
     def load(self) -> None:
@@ -78,20 +99,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of them."""
 
-    @property
-    def model(self) -> ModelInfo:
-        """Which model this is."""
-
-    @property
-    def image_size(self) -> int | None:
-        """Side of the square it sees, pixels; None if it takes images as they are."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of text it reads, those that open and close the text counted."""
-
-    def tokens(self, phrase: str) -> int:
-        """Tokens that `phrase` takes, opening and closing ones counted."""
+    def describe(self) -> SegmenterTraits:
+        """What was loaded."""
 
     def encode_images(self, images: Sequence[Any]) -> list[Embedding]:
         """One embedding an image; each is a float32 tensor (3, S, S) from `preprocessing`."""
@@ -103,8 +112,7 @@ class Engine(Protocol):
         """The raw detections of each pair; pairs may share images and phrases."""
 
 
-def create(settings: Settings) -> Engine:
-    """The engine that `settings.engine` names, not yet loaded."""
-    module, _, name = _ENGINES[settings.engine].partition(":")
-    engine: Engine = getattr(import_module(module), name)(settings)
+def create(settings: "SegmenterSettings") -> SegmenterEngine:
+    """The engine that `settings.engine` names, not loaded yet."""
+    engine: SegmenterEngine = open_engine(settings.engine, ENGINES, settings)
     return engine

@@ -1,23 +1,24 @@
-"""A deterministic engine without a model: a phrase's colour word finds connected areas of it.
+"""A deterministic engine without a model: a phrase's color word finds connected areas of it.
 
-"the red thing" finds every connected area of red pixels, "visual" those of the colour within the
+"the red thing" finds every connected area of red pixels, "visual" those of the color within the
 first exemplar box. It sees images at their own size, so shapes drawn by a test are found exactly.
-A phrase without a colour is absent. Numpy only.
+A phrase without a color is absent. Numpy only.
 """
 
 import re
 import time
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.domain import ModelInfo
-from services.segmenter.engines import Embedding, Pair, RawDetections
-from services.segmenter.settings import Settings
+from limelight.values import ModelInfo
+from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterTraits
+from services.segmenter.settings import SegmenterSettings
 
-_COLOURS = {
+_COLORS = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
     "blue": (0, 0, 255),
@@ -30,7 +31,7 @@ _COLOURS = {
     "gray": (128, 128, 128),
     "grey": (128, 128, 128),
 }
-# Greatest difference a channel may have from its colour; leaves room for JPEG.
+# Greatest difference a channel may have from its color; leaves room for JPEG.
 _TOLERANCE = 60
 # Areas of fewer pixels are noise.
 _MIN_AREA = 16
@@ -41,11 +42,13 @@ Rgb = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 
 
-class FakeEngine:
-    """See `services.segmenter.engines.Engine`. `settings.fake_delay_ms` is the time of a step."""
+class FakeSegmenterEngine:
+    """See `services.segmenter.engines.Engine`. `settings.fake_delay_s` is the time of a step."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._delay_s = settings.fake_delay_ms / 1000
+    def __init__(self, settings: SegmenterSettings) -> None:
+        # The first step of each kind is the warm-up's.
+        self._encode_s = chain([0.0], repeat(settings.fake_delay_s))
+        self._detect_s = chain([0.0], repeat(settings.fake_delay_s))
 
     def load(self) -> None:
         """There is nothing to read."""
@@ -53,30 +56,23 @@ class FakeEngine:
     def close(self) -> None:
         """There is nothing to let go of."""
 
-    @property
-    def model(self) -> ModelInfo:
-        return ModelInfo(role="segmenter", name="colours", revision="1", engine="fake")
-
-    @property
-    def image_size(self) -> int | None:
-        return None
-
-    @property
-    def max_tokens(self) -> int:
-        return 32
-
-    def tokens(self, phrase: str) -> int:
-        return len(phrase.split()) + 2
+    def describe(self) -> SegmenterTraits:
+        return SegmenterTraits(
+            model=ModelInfo(role="segmenter", name="colors", revision="1", engine="fake"),
+            image_size=None,
+            max_tokens=32,
+            count_tokens=lambda phrase: len(phrase.split()) + 2,
+        )
 
     def encode_images(self, images: Sequence[Any]) -> list[Embedding]:
-        time.sleep(self._delay_s)
+        time.sleep(next(self._encode_s))
         return [_embedding(np.asarray(image)) for image in images]
 
     def encode_texts(self, phrases: Sequence[str]) -> list[Embedding]:
         return [Embedding(phrase, len(phrase.encode())) for phrase in phrases]
 
     def detect(self, pairs: Sequence[Pair]) -> list[RawDetections]:
-        time.sleep(self._delay_s)
+        time.sleep(next(self._detect_s))
         return [_detect(pair) for pair in pairs]
 
 
@@ -88,8 +84,8 @@ def _embedding(image: NDArray[np.float32]) -> Embedding:
 def _detect(pair: Pair) -> RawDetections:
     rgb: Rgb = pair.image.data
     height, width = rgb.shape[:2]
-    colour = _colour_of(pair, rgb)
-    found = [] if colour is None else _areas(np.abs(rgb - colour).max(2) <= _TOLERANCE)
+    color = _color_of(pair, rgb)
+    found = [] if color is None else _areas(np.abs(rgb - color).max(2) <= _TOLERANCE)
     unwanted = [
         _pixels(b, rgb) for b, label in zip(pair.boxes, pair.labels, strict=True) if not label
     ]
@@ -106,15 +102,15 @@ def _detect(pair: Pair) -> RawDetections:
     )
 
 
-def _colour_of(pair: Pair, rgb: Rgb) -> Rgb | None:
+def _color_of(pair: Pair, rgb: Rgb) -> Rgb | None:
     for word in re.findall(r"[a-z]+", pair.text.data.lower()):
-        if word in _COLOURS:
-            return np.array(_COLOURS[word], np.int16)
+        if word in _COLORS:
+            return np.array(_COLORS[word], np.int16)
     for box, label in zip(pair.boxes, pair.labels, strict=True):
         if label:
             rows, columns = _pixels(box, rgb)
-            colour: Rgb = np.median(rgb[rows, columns].reshape(-1, 3), axis=0).astype(np.int16)
-            return colour
+            color: Rgb = np.median(rgb[rows, columns].reshape(-1, 3), axis=0).astype(np.int16)
+            return color
     return None
 
 

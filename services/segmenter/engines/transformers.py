@@ -16,12 +16,12 @@ from transformers import AutoTokenizer, Sam3Model
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
-from services.domain import ModelInfo
+from limelight.values import ModelInfo
 from services.replica.checksums import verify
 from services.replica.revision import folder_revision, hub_revision
-from services.segmenter.engines import Embedding, Pair, RawDetections
+from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterTraits
 from services.segmenter.operators import install_roi_align
-from services.segmenter.settings import SHIPPED, Settings
+from services.segmenter.settings import SHIPPED, SegmenterSettings
 
 # Marks a box that only fills up a batch; `Sam3Model` masks it out.
 _PADDING = -10
@@ -31,13 +31,13 @@ _LEAST_VOCABULARY = 256
 _log = logging.getLogger(__name__)
 
 
-class TransformersEngine:
+class TransformersSegmenterEngine:
     """See `services.segmenter.engines.Engine`.
 
     A checkpoint saved as `sam3_video`, as `facebook/sam3` is, loads as its detector.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SegmenterSettings) -> None:
         self._source = settings.model
         self._revision = settings.revision
         self._threads = settings.threads
@@ -49,6 +49,7 @@ class TransformersEngine:
         self._tokenizing = threading.Lock()
         # Position encodings depend on the size alone: one set serves every embedding.
         self._positions: tuple[Tensor, ...] = ()
+        self._max_tokens = 0
         self._model = ModelInfo("segmenter", Path(self._source).name, "", "transformers")
 
     def load(self) -> None:
@@ -74,6 +75,7 @@ class TransformersEngine:
                 f"{self._source}: the tokenizer has {len(self._tokenizer)} tokens, the model reads "
                 f"{vocabulary}"
             )
+        self._max_tokens = int(self._sam.config.text_config.max_position_embeddings)
         self._model = ModelInfo(
             role="segmenter",
             name=folder.name if folder.is_dir() else self._source,
@@ -89,20 +91,14 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @property
-    def model(self) -> ModelInfo:
-        return self._model
-
-    @property
-    def image_size(self) -> int | None:
-        return int(self._sam.config.vision_config.backbone_config.image_size)
-
-    @property
-    def max_tokens(self) -> int:
-        return int(self._sam.config.text_config.max_position_embeddings)
-
-    def tokens(self, phrase: str) -> int:
-        return len(self._ids(phrase))
+    def describe(self) -> SegmenterTraits:
+        config = self._sam.config
+        return SegmenterTraits(
+            model=self._model,
+            image_size=int(config.vision_config.backbone_config.image_size),
+            max_tokens=self._max_tokens,
+            count_tokens=lambda phrase: len(self._ids(phrase)),
+        )
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> list[Embedding]:
@@ -120,7 +116,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def encode_texts(self, phrases: Sequence[str]) -> list[Embedding]:
-        length = self.max_tokens
+        length = self._max_tokens
         ids = torch.full((len(phrases), length), self._tokenizer.pad_token_id)
         mask = torch.zeros((len(phrases), length), dtype=torch.long)
         for row, phrase in enumerate(phrases):

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from services.domain import PlanOutcome, SelectBy, Selection
+from limelight.values import PlanOutcome, SelectBy, Selection
 from services.planner.calls import parse_call, plan_from_call
 from services.planner.engines import Prompt
-from services.planner.engines.fake import GARBLED, FakeEngine, read
+from services.planner.engines.fake import GARBLED, FakePlannerEngine, read
 from services.planner.prompt import PLAN_TOOL, plan_messages
 
 
@@ -48,13 +48,13 @@ def prompt(instruction: str, *attempts: tuple[str, str]) -> Prompt:
 
 
 def test_answers_are_calls_in_order() -> None:
-    answers = FakeEngine().generate([prompt("the dog"), prompt("the cat")], lambda: True)
+    answers = FakePlannerEngine().generate([prompt("the dog"), prompt("the cat")], lambda: True)
     plans = [plan_from_call(parse_call(answer)) for answer in answers]
     assert [plan.include[0].phrase for plan in plans] == ["dog", "cat"]
 
 
 def test_garbling_on_demand() -> None:
-    engine = FakeEngine()
+    engine = FakePlannerEngine()
     once, always = prompt("garbled-once dog"), prompt("garbled-always dog")
     assert all(GARBLED in text for text in engine.generate([once, always], lambda: True))
     again = prompt("garbled-once dog", (GARBLED, "no call"))
@@ -65,7 +65,7 @@ def test_garbling_on_demand() -> None:
 
 
 def test_it_stops_when_nobody_wants_it() -> None:
-    engine = FakeEngine(delay_s=30)
+    engine = FakePlannerEngine(delay_s=30)
     gone = threading.Event()
     threading.Timer(0.05, gone.set).start()
     started = time.monotonic()

@@ -16,31 +16,32 @@ from PIL import Image
 from transformers import AutoTokenizer, Gemma4ForConditionalGeneration, Gemma4Processor
 
 from services.planner.calls import parse_call
-from services.planner.engines import Picture, Prompt
-from services.planner.engines.transformers import TransformersEngine
-from services.planner.metrics import RecordedMetrics
+from services.planner.engines import Prompt, PromptImage
+from services.planner.engines.transformers import TransformersPlannerEngine
+from services.planner.metrics import RecordedPlannerMetrics
 from services.planner.prompt import PLAN_TOOL, VERDICT_TOOL, plan_messages, review_messages
-from services.planner.settings import Settings
-from services.stickers.planner.config import Shape, new_image_processor, new_model
-from services.stickers.planner.tokenizer import train_tokenizer
+from services.planner.service import warm_up
+from services.planner.settings import PlannerSettings
+from training.planner.config import Shape, new_image_processor, new_model
+from training.planner.tokenizer import train_tokenizer
 
 TOKENS = 24
 
 
-def picture(seed: int, height: int = 240, width: int = 320, key: str = "") -> Picture:
+def picture(seed: int, height: int = 240, width: int = 320, key: str = "") -> PromptImage:
     """Low-frequency noise, so that resizing keeps pictures apart."""
     grid = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
     rgb = np.asarray(Image.fromarray(grid).resize((width, height)))
-    return Picture(rgb, key)
+    return PromptImage(rgb, key)
 
 
 def plan_prompt(
-    instruction: str, seen: Picture, attempts: Sequence[tuple[str, str]] = ()
+    instruction: str, seen: PromptImage, attempts: Sequence[tuple[str, str]] = ()
 ) -> Prompt:
     return Prompt(plan_messages(instruction, attempts), (seen,), (PLAN_TOOL,))
 
 
-def review_prompt(first: Picture, second: Picture) -> Prompt:
+def review_prompt(first: PromptImage, second: PromptImage) -> Prompt:
     return Prompt(review_messages("the dog", "dog", 1), (first, second), (VERDICT_TOOL,))
 
 
@@ -65,9 +66,11 @@ def _save(folder: Path, seed: int, **options: Any) -> None:
     new_image_processor().save_pretrained(folder)
 
 
-def _engine(folder: Path, metrics: RecordedMetrics | None = None, **settings: Any) -> Any:
+def _engine(folder: Path, metrics: RecordedPlannerMetrics | None = None, **settings: Any) -> Any:
     values = {"model": str(folder), "device": "cpu", "threads": 1, "max_new_tokens": TOKENS}
-    engine = TransformersEngine(Settings(**(values | settings)), metrics or RecordedMetrics())
+    engine = TransformersPlannerEngine(
+        PlannerSettings(**(values | settings)), metrics or RecordedPlannerMetrics()
+    )
     engine.load()
     return engine
 
@@ -169,6 +172,7 @@ def test_a_revision_belongs_to_weights(checkpoint: Path, engine: Any, tmp_path: 
     assert _engine(checkpoint).describe() == mine
 
 
+@pytest.mark.slow
 def test_a_hub_id_loads_from_the_hubs_cache(checkpoint: Path, tmp_path: Path) -> None:
     """The hub's library reads its variables at import, so it needs a process of its own."""
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -178,9 +182,10 @@ def test_a_hub_id_loads_from_the_hubs_cache(checkpoint: Path, tmp_path: Path) ->
     (entry / "refs" / "main").write_text(commit)
     code = (
         "from services.planner.engines import create\n"
-        "from services.planner.metrics import RecordedMetrics\n"
-        "from services.planner.settings import Settings\n"
-        "engine = create(Settings(model='acme/tiny-gemma', device='cpu'), RecordedMetrics())\n"
+        "from services.planner.metrics import RecordedPlannerMetrics\n"
+        "from services.planner.settings import PlannerSettings\n"
+        "settings = PlannerSettings(model='acme/tiny-gemma', device='cpu')\n"
+        "engine = create(settings, RecordedPlannerMetrics())\n"
         "engine.load()\n"
         "print(engine.describe().name, engine.describe().revision)"
     )
@@ -202,7 +207,7 @@ def test_a_missing_checkpoint_is_said(tmp_path: Path) -> None:
 
 
 def test_pictures_are_encoded_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = RecordedMetrics()
+    metrics = RecordedPlannerMetrics()
     engine = _engine(checkpoint, metrics)
     encoded: list[int] = []
     encode = engine._model.model.get_image_features
@@ -299,3 +304,16 @@ def test_sampling_is_off_unless_told(checkpoint: Path) -> None:
     assert len({warm.generate([PROMPTS[0]], lambda: True)[0] for _ in range(3)}) > 1
     cold = _engine(checkpoint)
     assert len({cold.generate([PROMPTS[0]], lambda: True)[0] for _ in range(3)}) == 1
+
+
+def test_a_model_whose_logits_are_not_numbers_fails_its_warm_up(checkpoint: Path) -> None:
+    """Its likeliest token is padding, so its answers look like text."""
+    settings = PlannerSettings(model=str(checkpoint), device="cpu", threads=1)
+    engine = TransformersPlannerEngine(settings, RecordedPlannerMetrics())
+    engine.load()
+    warm_up(engine)
+    with torch.no_grad():
+        for parameter in engine._model.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(RuntimeError, match="failed its warm-up: the model's logits are not number"):
+        warm_up(engine)

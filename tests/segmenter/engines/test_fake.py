@@ -1,18 +1,18 @@
-"""The fake finds colours exactly, and nothing else."""
+"""The fake finds colors exactly, and nothing else."""
 
 import numpy as np
 
 from services.segmenter.engines import Pair, RawDetections, create
 from services.segmenter.preprocessing import to_model_input
-from services.segmenter.settings import Settings
+from services.segmenter.settings import SegmenterSettings
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
 
 def detect(pixels: np.ndarray, phrase: str, exemplars=NO_BOXES) -> RawDetections:
-    engine = create(Settings(engine="fake"))
-    (image,) = engine.encode_images([to_model_input(pixels, engine.image_size)])
+    engine = create(SegmenterSettings(engine="fake"))
+    (image,) = engine.encode_images([to_model_input(pixels, engine.describe().image_size)])
     (text,) = engine.encode_texts([phrase])
     return engine.detect([Pair(image, text, *exemplars)])[0]
 
@@ -25,7 +25,7 @@ def picture() -> np.ndarray:
     return pixels
 
 
-def test_connected_areas_of_a_colour_largest_first() -> None:
+def test_connected_areas_of_a_color_largest_first() -> None:
     found = detect(picture(), "the red things")
     assert (found.masks > 0).sum((1, 2)).tolist() == [600, 200]
     np.testing.assert_allclose(found.boxes[1], [5 / 80, 5 / 60, 15 / 80, 25 / 60])
@@ -33,14 +33,14 @@ def test_connected_areas_of_a_colour_largest_first() -> None:
     assert (np.diff(found.logits) < 0).all()
 
 
-def test_an_absent_colour_and_a_phrase_without_one() -> None:
+def test_an_absent_color_and_a_phrase_without_one() -> None:
     for phrase in ("green", "dog"):
         found = detect(picture(), phrase)
         assert found.masks.shape == (0, 60, 80)
         assert found.presence < 0
 
 
-def test_exemplars_show_the_colour_and_take_areas_away() -> None:
+def test_exemplars_show_the_color_and_take_areas_away() -> None:
     like_blue = np.array([[67 / 80, 15 / 60, 10 / 80, 10 / 60]], np.float32)
     found = detect(picture(), "visual", (like_blue, np.array([1])))
     assert (found.masks > 0).sum((1, 2)).tolist() == [300]

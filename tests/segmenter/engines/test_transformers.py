@@ -17,11 +17,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Sam3Model
 
-from services.domain import Box, Exemplar
-from services.segmenter.engines import Embedding, Engine, Pair, RawDetections, create
+from limelight.paths import FieldPath
+from limelight.values import Box, Exemplar
+from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterEngine, create
 from services.segmenter.preprocessing import to_model_input
 from services.segmenter.queries import exemplar_arrays
-from services.segmenter.settings import SHIPPED, Settings
+from services.segmenter.settings import SHIPPED, SegmenterSettings
 
 WIDTH, HEIGHT = 90, 70
 NONE: tuple[Exemplar, ...] = ()
@@ -52,30 +53,32 @@ def checkpoint(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint: Path) -> Engine:
-    engine = create(Settings(model=str(checkpoint), device="cpu"))
+def engine(checkpoint: Path) -> SegmenterEngine:
+    engine = create(SegmenterSettings(model=str(checkpoint), device="cpu"))
     engine.load()
     return engine
 
 
 @pytest.fixture(scope="module")
-def images(engine: Engine) -> list[torch.Tensor]:
+def images(engine: SegmenterEngine) -> list[torch.Tensor]:
     rng = np.random.default_rng(0)
     return [
-        to_model_input(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), engine.image_size)
+        to_model_input(
+            rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), engine.describe().image_size
+        )
         for _ in range(3)
     ]
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoint: Path, engine: Engine, images: list[torch.Tensor]) -> list[Any]:
+def expected(checkpoint: Path, engine: SegmenterEngine, images: list[torch.Tensor]) -> list[Any]:
     """Each question alone, by a model and a tokenizer of the test's own."""
     model = Sam3Model.from_pretrained(checkpoint).eval()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     answers = []
     for image, phrase, exemplars in QUESTIONS:
         text = tokenizer(phrase, padding="max_length", max_length=32, return_tensors="pt")
-        boxes, labels = exemplar_arrays(exemplars, WIDTH, HEIGHT, "")
+        boxes, labels = exemplar_arrays(exemplars, WIDTH, HEIGHT, FieldPath())
         geometry = {"input_boxes": torch.from_numpy(boxes)[None]} if exemplars else {}
         if exemplars:
             geometry["input_boxes_labels"] = torch.from_numpy(labels)[None]
@@ -86,7 +89,7 @@ def expected(checkpoint: Path, engine: Engine, images: list[torch.Tensor]) -> li
 
 def pairs(images: Sequence[Embedding], texts: dict[str, Embedding]) -> list[Pair]:
     return [
-        Pair(images[image], texts[phrase], *exemplar_arrays(exemplars, WIDTH, HEIGHT, ""))
+        Pair(images[image], texts[phrase], *exemplar_arrays(exemplars, WIDTH, HEIGHT, FieldPath()))
         for image, phrase, exemplars in QUESTIONS
     ]
 
@@ -110,7 +113,7 @@ def assert_equal(got: Sequence[RawDetections], expected: Sequence[Any], toleranc
 
 
 def test_batched(
-    engine: Engine, images: list[torch.Tensor], expected: list[Any], tolerance: float
+    engine: SegmenterEngine, images: list[torch.Tensor], expected: list[Any], tolerance: float
 ) -> None:
     phrases = sorted({phrase for _, phrase, _ in QUESTIONS})
     texts = dict(zip(phrases, engine.encode_texts(phrases), strict=True))
@@ -118,7 +121,7 @@ def test_batched(
 
 
 def test_one_by_one(
-    engine: Engine, images: list[torch.Tensor], expected: list[Any], tolerance: float
+    engine: SegmenterEngine, images: list[torch.Tensor], expected: list[Any], tolerance: float
 ) -> None:
     encoded = [engine.encode_images([image])[0] for image in images]
     texts = {phrase: engine.encode_texts([phrase])[0] for _, phrase, _ in QUESTIONS}
@@ -127,7 +130,7 @@ def test_one_by_one(
 
 
 def test_queries_of_one_image_share_it_uncopied(
-    engine: Engine, images: list[torch.Tensor], expected: list[Any], tolerance: float
+    engine: SegmenterEngine, images: list[torch.Tensor], expected: list[Any], tolerance: float
 ) -> None:
     phrases = sorted({phrase for _, phrase, _ in QUESTIONS})
     texts = dict(zip(phrases, engine.encode_texts(phrases), strict=True))
@@ -148,25 +151,26 @@ def test_the_questions_can_tell_a_mix_up(expected: list[Any]) -> None:
 
 
 def test_an_embedding_holds_its_own_memory_and_no_more(
-    engine: Engine, images: list[torch.Tensor]
+    engine: SegmenterEngine, images: list[torch.Tensor]
 ) -> None:
     embedding = engine.encode_images(images)[1]
     held = sum(tensor.untyped_storage().nbytes() for tensor in embedding.data)
     assert held == embedding.nbytes
 
 
-def test_phrases_are_counted_with_their_ends(engine: Engine) -> None:
-    assert engine.max_tokens == 32
-    assert engine.tokens("") == 2
-    assert engine.tokens("dog " * 40) > 32
+def test_phrases_are_counted_with_their_ends(engine: SegmenterEngine) -> None:
+    assert engine.describe().max_tokens == 32
+    assert engine.describe().count_tokens("") == 2
+    assert engine.describe().count_tokens("dog " * 40) > 32
 
 
-def test_it_says_which_model_it_is(engine: Engine, checkpoint: Path) -> None:
-    assert engine.model.name == checkpoint.name
-    assert engine.model.engine == "transformers"
-    assert len(engine.model.revision) == 16
+def test_it_says_which_model_it_is(engine: SegmenterEngine, checkpoint: Path) -> None:
+    assert engine.describe().model.name == checkpoint.name
+    assert engine.describe().model.engine == "transformers"
+    assert len(engine.describe().model.revision) == 16
 
 
+@pytest.mark.slow
 def test_a_video_checkpoint_loads_as_its_detector(random_checkpoint: Path, tmp_path: Path) -> None:
     """`facebook/sam3` is saved as `sam3_video`, detector and tracker in one."""
     from transformers import Sam3Config, Sam3TrackerVideoConfig, Sam3VideoConfig, Sam3VideoModel
@@ -187,15 +191,18 @@ def test_a_video_checkpoint_loads_as_its_detector(random_checkpoint: Path, tmp_p
 
     answers = []
     for folder in (random_checkpoint, tmp_path):
-        engine = create(Settings(model=str(folder), device="cpu"))
+        engine = create(SegmenterSettings(model=str(folder), device="cpu"))
         engine.load()
         (text,) = engine.encode_texts(["dog"])
         (image,) = engine.encode_images([torch.linspace(-1, 1, 3 * 240 * 240).view(3, 240, 240)])
-        answers += engine.detect([Pair(image, text, *exemplar_arrays((), WIDTH, HEIGHT, ""))])
+        answers += engine.detect(
+            [Pair(image, text, *exemplar_arrays((), WIDTH, HEIGHT, FieldPath()))]
+        )
     torch.testing.assert_close(answers[1].masks, answers[0].masks)
     torch.testing.assert_close(answers[1].logits, answers[0].logits)
 
 
+@pytest.mark.slow
 def test_a_hub_id_loads_from_the_hubs_cache(random_checkpoint: Path, tmp_path: Path) -> None:
     """The hub's library reads its variables at import, so it needs a process of its own."""
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -205,10 +212,11 @@ def test_a_hub_id_loads_from_the_hubs_cache(random_checkpoint: Path, tmp_path: P
     (entry / "refs" / "main").write_text(commit)
     program = (
         "from services.segmenter.engines import create\n"
-        "from services.segmenter.settings import Settings\n"
-        "engine = create(Settings(model='acme/tiny-sam', device='cpu'))\n"
+        "from services.segmenter.settings import SegmenterSettings\n"
+        "engine = create(SegmenterSettings(model='acme/tiny-sam', device='cpu'))\n"
         "engine.load()\n"
-        "print(engine.model.name, engine.model.revision, engine.tokens('dog') > 2)"
+        "traits = engine.describe()\n"
+        "print(traits.model.name, traits.model.revision, traits.count_tokens('dog') > 2)"
     )
     offline = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     out = subprocess.run(
@@ -224,7 +232,7 @@ def test_weights_without_a_tokenizer_get_the_shipped_one_and_say_so(
     for path in random_checkpoint.iterdir():
         if not path.name.startswith("tokenizer"):
             shutil.copy(path, tmp_path)
-    engine = create(Settings(model=str(tmp_path), device="cpu"))
+    engine = create(SegmenterSettings(model=str(tmp_path), device="cpu"))
     engine.load()
     assert "has no tokenizer" in caplog.text
     dog, cat = engine.encode_texts(["dog", "cat"])
@@ -232,6 +240,6 @@ def test_weights_without_a_tokenizer_get_the_shipped_one_and_say_so(
 
 
 def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
-    engine = create(Settings(model=str(tmp_path / "nothing"), device="cpu"))
+    engine = create(SegmenterSettings(model=str(tmp_path / "nothing"), device="cpu"))
     with pytest.raises(OSError, match="nothing"):
         engine.load()

@@ -25,147 +25,325 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_IMAGE_MISSING: _ErrorReason.ValueType  # 1
-    """The request holds no image bytes. INVALID_ARGUMENT.
-    Example: `image.content` is empty.
+    """The request has no image bytes.
+
+    Example: `image.content` is empty. INVALID_ARGUMENT.
+        {"reason": "IMAGE_MISSING", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_IMAGE_UNSUPPORTED: _ErrorReason.ValueType  # 2
-    """The bytes are in no image format that is read here. INVALID_ARGUMENT.
-    Example: a PDF, or text.
+    """The bytes are not in an image format that Limelight reads.
+
+    Example: a PDF. INVALID_ARGUMENT.
+        {"reason": "IMAGE_UNSUPPORTED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_IMAGE_CORRUPT: _ErrorReason.ValueType  # 3
-    """The bytes begin like an image and cannot be decoded. INVALID_ARGUMENT.
-    Example: a truncated JPEG.
+    """The bytes begin like an image and cannot be decoded.
+
+    Example: a JPEG cut off half-way. INVALID_ARGUMENT.
+        {"reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 4
-    """The image is over the limits on bytes, pixels or side. INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
-    Example: a PNG whose header says 60000 x 60000.
+    """The image exceeds a limit on bytes, pixels or sides.
+
+    Example: a file of more bytes than the server takes. RESOURCE_EXHAUSTED.
+        {"reason": "IMAGE_TOO_LARGE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_IMAGE_BAD_SHAPE: _ErrorReason.ValueType  # 5
-    """The image's sides make no sense: zero, too small, or an absurd aspect. INVALID_ARGUMENT.
-    Example: 1 x 100000.
+    """The sides of the image make no sense: zero, too small, or far too unequal.
+
+    Example: a picture of 4 x 4 pixels. INVALID_ARGUMENT.
+        {"reason": "IMAGE_BAD_SHAPE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_TASK_MISSING: _ErrorReason.ValueType  # 6
-    """The request says neither an instruction nor queries. INVALID_ARGUMENT."""
+    """The request has neither an instruction nor a query.
+
+    Example: a task of an image alone. INVALID_ARGUMENT.
+        {"reason": "TASK_MISSING", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.want"}}
+    """
     ERROR_REASON_INSTRUCTION_INVALID: _ErrorReason.ValueType  # 7
-    """The instruction is empty, too long, or holds control characters. INVALID_ARGUMENT.
-    Example: an instruction of spaces only.
+    """The instruction is empty, too long, or contains characters that cannot be printed; or it could
+    not be turned into phrases.
+
+    Example: an instruction of spaces. INVALID_ARGUMENT.
+        {"reason": "INSTRUCTION_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
     """
     ERROR_REASON_QUERY_INVALID: _ErrorReason.ValueType  # 8
-    """A query has neither a phrase nor an exemplar, or too many exemplars. INVALID_ARGUMENT."""
+    """A query has neither a phrase nor an exemplar, or too many exemplars.
+
+    Example: an empty query. INVALID_ARGUMENT.
+        {"reason": "QUERY_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.queries.include[0]"}}
+    """
     ERROR_REASON_PHRASE_INVALID: _ErrorReason.ValueType  # 9
-    """A phrase is blank or holds control characters. INVALID_ARGUMENT."""
+    """A phrase is blank, too long, or contains characters that cannot be printed.
+
+    Example: a phrase with a NUL character. INVALID_ARGUMENT.
+        {"reason": "PHRASE_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.queries.include[0].phrase"}}
+    """
     ERROR_REASON_PHRASE_TOO_LONG: _ErrorReason.ValueType  # 10
-    """A phrase is longer than the 32 tokens the segmenter reads. INVALID_ARGUMENT."""
+    """A phrase is longer than the segmenter reads: 32 tokens for SAM 3.
+
+    Example: the second phrase has 40 words. INVALID_ARGUMENT.
+        {"reason": "PHRASE_TOO_LONG", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.queries.include[1].phrase"}}
+    """
     ERROR_REASON_BOX_INVALID: _ErrorReason.ValueType  # 11
-    """A box has a side of zero or less, a value that is no finite number, or lies outside the image.
-    INVALID_ARGUMENT.
-    Example: x0 = 20, x1 = 10.
+    """A box has no area, a side that is not a finite number, or lies outside the image.
+
+    Example: x0 = 20, x1 = 10. INVALID_ARGUMENT.
+        {"reason": "BOX_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.queries.include[0].exemplars[0].box"}}
     """
     ERROR_REASON_OPTION_INVALID: _ErrorReason.ValueType  # 12
-    """An option is out of its range or unknown. INVALID_ARGUMENT.
-    Example: score_threshold = 1.5.
+    """An option is out of its range or unknown.
+
+    Example: score_threshold = 1.5. INVALID_ARGUMENT.
+        {"reason": "OPTION_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.score_threshold"}}
     """
     ERROR_REASON_CANDIDATE_INVALID: _ErrorReason.ValueType  # 13
-    """A candidate for review is malformed. INVALID_ARGUMENT.
-    Example: run lengths that do not fill the mask's size.
+    """A candidate for review is malformed. Between services only.
+
+    Example: run lengths that do not fill the size of the mask. INVALID_ARGUMENT.
+        {"reason": "CANDIDATE_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "candidates[1].mask"}}
     """
     ERROR_REASON_TOO_MANY_QUERIES: _ErrorReason.ValueType  # 14
-    """The request asks for more queries than one call may. INVALID_ARGUMENT."""
+    """The request has more queries than one call may have, `exclude` included.
+
+    Example: 33 queries. INVALID_ARGUMENT.
+        {"reason": "TOO_MANY_QUERIES", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.queries"}}
+    """
     ERROR_REASON_MASKS_TOO_LARGE: _ErrorReason.ValueType  # 15
-    """The masks of the answer would need more memory than a request may take. RESOURCE_EXHAUSTED.
-    Example: 200 masks of a 50-megapixel image.
+    """One mask of the image would need more memory than a request may take.
+
+    Example: an image larger than the memory that the segmenter sets aside. RESOURCE_EXHAUSTED.
+        {"reason": "MASKS_TOO_LARGE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 16
-    """There is no room for the request now; RetryInfo says when to come again. RESOURCE_EXHAUSTED."""
+    """The server has no room for the request now; RetryInfo says when to try again.
+
+    Example: as many calls in progress as the server takes. RESOURCE_EXHAUSTED, with RetryInfo.
+        {"reason": "OVERLOADED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 17
-    """The server is shutting down and takes no new work; another replica will. UNAVAILABLE."""
+    """The server is shutting down and takes no new work; another replica will.
+
+    Example: a call to a replica that finishes its last calls. UNAVAILABLE, with RetryInfo.
+        {"reason": "DRAINING", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
     ERROR_REASON_DEADLINE_PASSED: _ErrorReason.ValueType  # 18
-    """The caller's deadline passed, or what is left of it cannot be enough. DEADLINE_EXCEEDED."""
+    """The deadline passed before the work was done.
+
+    Example: the time limit of the server ends the call. DEADLINE_EXCEEDED.
+        {"reason": "DEADLINE_PASSED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 19
-    """The caller cancelled. CANCELLED."""
+    """The call was canceled before the work was done.
+
+    Example: a service behind the gateway canceled its part. CANCELLED.
+        {"reason": "CANCELLED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
     ERROR_REASON_PLANNER_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """The planner does not answer. UNAVAILABLE."""
+    """The planner does not answer; RetryInfo says when to try again.
+
+    Example: no replica of the planner is running. UNAVAILABLE, with RetryInfo.
+        {"reason": "PLANNER_UNAVAILABLE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
     ERROR_REASON_SEGMENTER_UNAVAILABLE: _ErrorReason.ValueType  # 21
-    """The segmenter does not answer. UNAVAILABLE."""
+    """The segmenter does not answer; RetryInfo says when to try again.
+
+    Example: no replica of the segmenter is running. UNAVAILABLE, with RetryInfo.
+        {"reason": "SEGMENTER_UNAVAILABLE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
-    """A fault of the service; `metadata.request_id` finds it in the logs. INTERNAL."""
+    """A fault of the service; `metadata.request_id` finds it in the logs.
+
+    Example: a bug. INTERNAL.
+        {"reason": "INTERNAL", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. It travels as the `reason` of a `google.rpc.ErrorInfo` whose
-    `domain` is `limelight.v1`, without the `ERROR_REASON_` prefix; a request's fault also carries a
-    `google.rpc.BadRequest` that names the field.
+    `domain` is `limelight.v1`, without the `ERROR_REASON_` prefix. INVALID_ARGUMENT also carries a
+    `google.rpc.BadRequest` that names the field; `RetryInfo` goes with what may be tried again.
 
-    Example, for a JPEG cut off half-way:
-
-        { "reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
-          "metadata": { "request_id": "7f0c…", "field": "image.content" } }
+    Each reason has an example: what provokes it, the status, and the ErrorInfo. Request ids are
+    shortened. `tests/contract/test_error_examples.py` provokes each and compares.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_IMAGE_MISSING: ErrorReason.ValueType  # 1
-"""The request holds no image bytes. INVALID_ARGUMENT.
-Example: `image.content` is empty.
+"""The request has no image bytes.
+
+Example: `image.content` is empty. INVALID_ARGUMENT.
+    {"reason": "IMAGE_MISSING", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_IMAGE_UNSUPPORTED: ErrorReason.ValueType  # 2
-"""The bytes are in no image format that is read here. INVALID_ARGUMENT.
-Example: a PDF, or text.
+"""The bytes are not in an image format that Limelight reads.
+
+Example: a PDF. INVALID_ARGUMENT.
+    {"reason": "IMAGE_UNSUPPORTED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_IMAGE_CORRUPT: ErrorReason.ValueType  # 3
-"""The bytes begin like an image and cannot be decoded. INVALID_ARGUMENT.
-Example: a truncated JPEG.
+"""The bytes begin like an image and cannot be decoded.
+
+Example: a JPEG cut off half-way. INVALID_ARGUMENT.
+    {"reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 4
-"""The image is over the limits on bytes, pixels or side. INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
-Example: a PNG whose header says 60000 x 60000.
+"""The image exceeds a limit on bytes, pixels or sides.
+
+Example: a file of more bytes than the server takes. RESOURCE_EXHAUSTED.
+    {"reason": "IMAGE_TOO_LARGE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_IMAGE_BAD_SHAPE: ErrorReason.ValueType  # 5
-"""The image's sides make no sense: zero, too small, or an absurd aspect. INVALID_ARGUMENT.
-Example: 1 x 100000.
+"""The sides of the image make no sense: zero, too small, or far too unequal.
+
+Example: a picture of 4 x 4 pixels. INVALID_ARGUMENT.
+    {"reason": "IMAGE_BAD_SHAPE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_TASK_MISSING: ErrorReason.ValueType  # 6
-"""The request says neither an instruction nor queries. INVALID_ARGUMENT."""
+"""The request has neither an instruction nor a query.
+
+Example: a task of an image alone. INVALID_ARGUMENT.
+    {"reason": "TASK_MISSING", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.want"}}
+"""
 ERROR_REASON_INSTRUCTION_INVALID: ErrorReason.ValueType  # 7
-"""The instruction is empty, too long, or holds control characters. INVALID_ARGUMENT.
-Example: an instruction of spaces only.
+"""The instruction is empty, too long, or contains characters that cannot be printed; or it could
+not be turned into phrases.
+
+Example: an instruction of spaces. INVALID_ARGUMENT.
+    {"reason": "INSTRUCTION_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
 """
 ERROR_REASON_QUERY_INVALID: ErrorReason.ValueType  # 8
-"""A query has neither a phrase nor an exemplar, or too many exemplars. INVALID_ARGUMENT."""
+"""A query has neither a phrase nor an exemplar, or too many exemplars.
+
+Example: an empty query. INVALID_ARGUMENT.
+    {"reason": "QUERY_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.queries.include[0]"}}
+"""
 ERROR_REASON_PHRASE_INVALID: ErrorReason.ValueType  # 9
-"""A phrase is blank or holds control characters. INVALID_ARGUMENT."""
+"""A phrase is blank, too long, or contains characters that cannot be printed.
+
+Example: a phrase with a NUL character. INVALID_ARGUMENT.
+    {"reason": "PHRASE_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.queries.include[0].phrase"}}
+"""
 ERROR_REASON_PHRASE_TOO_LONG: ErrorReason.ValueType  # 10
-"""A phrase is longer than the 32 tokens the segmenter reads. INVALID_ARGUMENT."""
+"""A phrase is longer than the segmenter reads: 32 tokens for SAM 3.
+
+Example: the second phrase has 40 words. INVALID_ARGUMENT.
+    {"reason": "PHRASE_TOO_LONG", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.queries.include[1].phrase"}}
+"""
 ERROR_REASON_BOX_INVALID: ErrorReason.ValueType  # 11
-"""A box has a side of zero or less, a value that is no finite number, or lies outside the image.
-INVALID_ARGUMENT.
-Example: x0 = 20, x1 = 10.
+"""A box has no area, a side that is not a finite number, or lies outside the image.
+
+Example: x0 = 20, x1 = 10. INVALID_ARGUMENT.
+    {"reason": "BOX_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.queries.include[0].exemplars[0].box"}}
 """
 ERROR_REASON_OPTION_INVALID: ErrorReason.ValueType  # 12
-"""An option is out of its range or unknown. INVALID_ARGUMENT.
-Example: score_threshold = 1.5.
+"""An option is out of its range or unknown.
+
+Example: score_threshold = 1.5. INVALID_ARGUMENT.
+    {"reason": "OPTION_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.score_threshold"}}
 """
 ERROR_REASON_CANDIDATE_INVALID: ErrorReason.ValueType  # 13
-"""A candidate for review is malformed. INVALID_ARGUMENT.
-Example: run lengths that do not fill the mask's size.
+"""A candidate for review is malformed. Between services only.
+
+Example: run lengths that do not fill the size of the mask. INVALID_ARGUMENT.
+    {"reason": "CANDIDATE_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "candidates[1].mask"}}
 """
 ERROR_REASON_TOO_MANY_QUERIES: ErrorReason.ValueType  # 14
-"""The request asks for more queries than one call may. INVALID_ARGUMENT."""
+"""The request has more queries than one call may have, `exclude` included.
+
+Example: 33 queries. INVALID_ARGUMENT.
+    {"reason": "TOO_MANY_QUERIES", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.queries"}}
+"""
 ERROR_REASON_MASKS_TOO_LARGE: ErrorReason.ValueType  # 15
-"""The masks of the answer would need more memory than a request may take. RESOURCE_EXHAUSTED.
-Example: 200 masks of a 50-megapixel image.
+"""One mask of the image would need more memory than a request may take.
+
+Example: an image larger than the memory that the segmenter sets aside. RESOURCE_EXHAUSTED.
+    {"reason": "MASKS_TOO_LARGE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 16
-"""There is no room for the request now; RetryInfo says when to come again. RESOURCE_EXHAUSTED."""
+"""The server has no room for the request now; RetryInfo says when to try again.
+
+Example: as many calls in progress as the server takes. RESOURCE_EXHAUSTED, with RetryInfo.
+    {"reason": "OVERLOADED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 17
-"""The server is shutting down and takes no new work; another replica will. UNAVAILABLE."""
+"""The server is shutting down and takes no new work; another replica will.
+
+Example: a call to a replica that finishes its last calls. UNAVAILABLE, with RetryInfo.
+    {"reason": "DRAINING", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 ERROR_REASON_DEADLINE_PASSED: ErrorReason.ValueType  # 18
-"""The caller's deadline passed, or what is left of it cannot be enough. DEADLINE_EXCEEDED."""
+"""The deadline passed before the work was done.
+
+Example: the time limit of the server ends the call. DEADLINE_EXCEEDED.
+    {"reason": "DEADLINE_PASSED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 19
-"""The caller cancelled. CANCELLED."""
+"""The call was canceled before the work was done.
+
+Example: a service behind the gateway canceled its part. CANCELLED.
+    {"reason": "CANCELLED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 ERROR_REASON_PLANNER_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""The planner does not answer. UNAVAILABLE."""
+"""The planner does not answer; RetryInfo says when to try again.
+
+Example: no replica of the planner is running. UNAVAILABLE, with RetryInfo.
+    {"reason": "PLANNER_UNAVAILABLE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 ERROR_REASON_SEGMENTER_UNAVAILABLE: ErrorReason.ValueType  # 21
-"""The segmenter does not answer. UNAVAILABLE."""
+"""The segmenter does not answer; RetryInfo says when to try again.
+
+Example: no replica of the segmenter is running. UNAVAILABLE, with RetryInfo.
+    {"reason": "SEGMENTER_UNAVAILABLE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
-"""A fault of the service; `metadata.request_id` finds it in the logs. INTERNAL."""
+"""A fault of the service; `metadata.request_id` finds it in the logs.
+
+Example: a bug. INTERNAL.
+    {"reason": "INTERNAL", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,7 +9,9 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from limelight.v1 import media_pb2 as _media_pb2
+from limelight.v1 import models_pb2 as _models_pb2
 from limelight.v1 import plan_pb2 as _plan_pb2
+from limelight.v1 import review_pb2 as _review_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -54,7 +56,7 @@ class _RenderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RenderKind
     RENDER_KIND_UNSPECIFIED: _RenderKind.ValueType  # 0
     """Not a valid kind."""
     RENDER_KIND_OVERLAY: _RenderKind.ValueType  # 1
-    """The image with coloured masks, outlines and labels."""
+    """The image with colored masks, outlines and labels."""
     RENDER_KIND_SPOTLIGHT: _RenderKind.ValueType  # 2
     """The image with all that was not selected dimmed."""
     RENDER_KIND_CUTOUT: _RenderKind.ValueType  # 3
@@ -68,7 +70,7 @@ class RenderKind(_RenderKind, metaclass=_RenderKindEnumTypeWrapper):
 RENDER_KIND_UNSPECIFIED: RenderKind.ValueType  # 0
 """Not a valid kind."""
 RENDER_KIND_OVERLAY: RenderKind.ValueType  # 1
-"""The image with coloured masks, outlines and labels."""
+"""The image with colored masks, outlines and labels."""
 RENDER_KIND_SPOTLIGHT: RenderKind.ValueType  # 2
 """The image with all that was not selected dimmed."""
 RENDER_KIND_CUTOUT: RenderKind.ValueType  # 3
@@ -104,30 +106,6 @@ IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 2
 IMAGE_FORMAT_WEBP: ImageFormat.ValueType  # 3
 """WebP of quality 90."""
 Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
-
-class _Verdict:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
-    """It was not reviewed."""
-    VERDICT_ACCEPTED: _Verdict.ValueType  # 1
-    """The planner accepted it."""
-    VERDICT_REJECTED: _Verdict.ValueType  # 2
-    """The planner rejected it."""
-
-class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
-    """Verdict is what became of a candidate in review."""
-
-VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
-"""It was not reviewed."""
-VERDICT_ACCEPTED: Verdict.ValueType  # 1
-"""The planner accepted it."""
-VERDICT_REJECTED: Verdict.ValueType  # 2
-"""The planner rejected it."""
-Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class SegmentTask(_message.Message):
@@ -243,7 +221,7 @@ class RenderSpec(_message.Message):
     format: Global___ImageFormat.ValueType
     """How to encode it."""
     background_color: _builtins.str
-    """A colour, "#rrggbb"."""
+    """A color, "#rrggbb"."""
     @_builtins.property
     def background_image(self) -> _media_pb2.Image:
         """A picture, fitted to cover."""
@@ -307,7 +285,7 @@ class Provenance(_message.Message):
     VERDICT_REASON_FIELD_NUMBER: _builtins.int
     query: _builtins.int
     """Index of its query in the plan: `include` first, then `exclude`."""
-    verdict: Global___Verdict.ValueType
+    verdict: _review_pb2.Verdict.ValueType
     """What the review said."""
     verdict_reason: _builtins.str
     """Why, in the planner's words. Empty without a review."""
@@ -315,7 +293,7 @@ class Provenance(_message.Message):
         self,
         *,
         query: _builtins.int = ...,
-        verdict: Global___Verdict.ValueType = ...,
+        verdict: _review_pb2.Verdict.ValueType = ...,
         verdict_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -417,68 +395,6 @@ class QueryOutcome(_message.Message):
 Global___QueryOutcome: _TypeAlias = QueryOutcome  # noqa: Y015
 
 @_typing.final
-class Model(_message.Message):
-    """Model names a model that took part."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ROLE_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    REVISION_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
-    role: _builtins.str
-    """"planner" or "segmenter"."""
-    name: _builtins.str
-    """Its hub id, or the last part of its path."""
-    revision: _builtins.str
-    """A digest of its weights."""
-    engine: _builtins.str
-    """The engine that ran it."""
-    def __init__(
-        self,
-        *,
-        role: _builtins.str = ...,
-        name: _builtins.str = ...,
-        revision: _builtins.str = ...,
-        engine: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "name", b"name", "revision", b"revision", "role", b"role"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Model: _TypeAlias = Model  # noqa: Y015
-
-@_typing.final
-class StageTiming(_message.Message):
-    """StageTiming is the time one stage of a request took."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STAGE_FIELD_NUMBER: _builtins.int
-    MILLISECONDS_FIELD_NUMBER: _builtins.int
-    stage: _builtins.str
-    """plan, segment, review, select, render and total are the gateway's; decode, encode, detect and
-    masks are parts of segment, as the segmenter timed them.
-    """
-    milliseconds: _builtins.float
-    """Milliseconds of wall-clock time."""
-    def __init__(
-        self,
-        *,
-        stage: _builtins.str = ...,
-        milliseconds: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["milliseconds", b"milliseconds", "stage", b"stage"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015
-
-@_typing.final
 class SegmentResult(_message.Message):
     """SegmentResult is the whole answer for one image."""
 
@@ -519,11 +435,11 @@ class SegmentResult(_message.Message):
         """The pictures that were asked for."""
 
     @_builtins.property
-    def timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTiming]:
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.StageTiming]:
         """The time each stage took."""
 
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.Model]:
         """The models that took part."""
 
     def __init__(
@@ -537,8 +453,8 @@ class SegmentResult(_message.Message):
         queries: _abc.Iterable[Global___QueryOutcome] | None = ...,
         summary: _builtins.str = ...,
         renderings: _abc.Iterable[Global___Rendering] | None = ...,
-        timings: _abc.Iterable[Global___StageTiming] | None = ...,
-        models: _abc.Iterable[Global___Model] | None = ...,
+        timings: _abc.Iterable[_models_pb2.StageTiming] | None = ...,
+        models: _abc.Iterable[_models_pb2.Model] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -733,7 +649,7 @@ class VerdictEvent(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The candidate's id."""
-    verdict: Global___Verdict.ValueType
+    verdict: _review_pb2.Verdict.ValueType
     """Accepted or rejected."""
     reason: _builtins.str
     """Why."""
@@ -741,7 +657,7 @@ class VerdictEvent(_message.Message):
         self,
         *,
         id: _builtins.int = ...,
-        verdict: Global___Verdict.ValueType = ...,
+        verdict: _review_pb2.Verdict.ValueType = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

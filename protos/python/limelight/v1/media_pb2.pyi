@@ -30,7 +30,7 @@ class _MaskFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MaskFormat
     MASK_FORMAT_RLE: _MaskFormat.ValueType  # 1
     """COCO compressed run lengths."""
     MASK_FORMAT_PNG: _MaskFormat.ValueType  # 2
-    """A greyscale PNG of the image's size: 255 inside, 0 outside."""
+    """A grayscale PNG of the image's size: 255 inside, 0 outside."""
     MASK_FORMAT_POLYGONS: _MaskFormat.ValueType  # 3
     """The mask's boundaries as polygons."""
     MASK_FORMAT_NONE: _MaskFormat.ValueType  # 4
@@ -44,7 +44,7 @@ MASK_FORMAT_UNSPECIFIED: MaskFormat.ValueType  # 0
 MASK_FORMAT_RLE: MaskFormat.ValueType  # 1
 """COCO compressed run lengths."""
 MASK_FORMAT_PNG: MaskFormat.ValueType  # 2
-"""A greyscale PNG of the image's size: 255 inside, 0 outside."""
+"""A grayscale PNG of the image's size: 255 inside, 0 outside."""
 MASK_FORMAT_POLYGONS: MaskFormat.ValueType  # 3
 """The mask's boundaries as polygons."""
 MASK_FORMAT_NONE: MaskFormat.ValueType  # 4
@@ -119,7 +119,7 @@ class Mask(_message.Message):
     PNG_FIELD_NUMBER: _builtins.int
     POLYGONS_FIELD_NUMBER: _builtins.int
     png: _builtins.bytes
-    """A greyscale PNG of the image's size: 255 inside, 0 outside."""
+    """A grayscale PNG of the image's size: 255 inside, 0 outside."""
     @_builtins.property
     def rle(self) -> Global___RunLengths:
         """COCO compressed run lengths, as pycocotools reads them."""

@@ -41,7 +41,7 @@ class _SelectByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelectBy.Val
     SELECT_BY_SMALLEST: _SelectBy.ValueType  # 6
     """By mask area, least first."""
     SELECT_BY_NEAREST_CENTER: _SelectBy.ValueType  # 7
-    """By distance to the centre of the image."""
+    """By distance to the center of the image."""
     SELECT_BY_HIGHEST_SCORE: _SelectBy.ValueType  # 8
     """By score, greatest first."""
 
@@ -63,7 +63,7 @@ SELECT_BY_LARGEST: SelectBy.ValueType  # 5
 SELECT_BY_SMALLEST: SelectBy.ValueType  # 6
 """By mask area, least first."""
 SELECT_BY_NEAREST_CENTER: SelectBy.ValueType  # 7
-"""By distance to the centre of the image."""
+"""By distance to the center of the image."""
 SELECT_BY_HIGHEST_SCORE: SelectBy.ValueType  # 8
 """By score, greatest first."""
 Global___SelectBy: _TypeAlias = SelectBy  # noqa: Y015
@@ -206,15 +206,12 @@ class Plan(_message.Message):
     REVIEW_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
-    DEGRADED_FIELD_NUMBER: _builtins.int
     review: _builtins.bool
     """Whether the planner looks at the candidates and accepts or rejects each, before `select`."""
     reason: _builtins.str
     """One sentence for a person."""
     outcome: Global___PlanOutcome.ValueType
     """How the plan came about."""
-    degraded: _builtins.bool
-    """True when the planner gave no valid plan and the instruction was taken as one phrase."""
     @_builtins.property
     def include(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConceptQuery]:
         """What is wanted: the union of these."""
@@ -236,11 +233,10 @@ class Plan(_message.Message):
         review: _builtins.bool = ...,
         reason: _builtins.str = ...,
         outcome: Global___PlanOutcome.ValueType = ...,
-        degraded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["select", b"select"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "exclude", b"exclude", "include", b"include", "outcome", b"outcome", "reason", b"reason", "review", b"review", "select", b"select"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "include", b"include", "outcome", b"outcome", "reason", b"reason", "review", b"review", "select", b"select"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

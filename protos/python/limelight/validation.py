@@ -1,0 +1,67 @@
+"""The rules for values that callers send, whatever message brought them.
+
+Converters only convert; whoever accepts a request calls these. Each raises `InvalidRequest` at the
+path of the value at fault.
+"""
+
+import math
+
+from limelight.faults import InvalidRequest, Reason
+from limelight.paths import FieldPath
+from limelight.text import text_fault
+from limelight.values import Box, ConceptQuery, Selection
+
+
+def check_box(box: Box, path: FieldPath) -> None:
+    """The four sides are finite and enclose an area: BOX_INVALID otherwise."""
+    sides = box.x0, box.y0, box.x1, box.y1
+    if not all(math.isfinite(side) for side in sides):
+        raise InvalidRequest(Reason.BOX_INVALID, "a side is not a finite number", field=path)
+    if box.x1 <= box.x0 or box.y1 <= box.y0:
+        written = ",".join(f"{side:g}" for side in sides)
+        raise InvalidRequest(
+            Reason.BOX_INVALID,
+            f"the box must have x1 > x0 and y1 > y0, not {written}",
+            field=path,
+        )
+
+
+def check_query(
+    query: ConceptQuery, path: FieldPath, *, max_exemplars: int, max_phrase_chars: int
+) -> None:
+    """A phrase, exemplars or both: QUERY_INVALID, PHRASE_INVALID or BOX_INVALID otherwise."""
+    if not query.phrase and not query.exemplars:
+        raise InvalidRequest(
+            Reason.QUERY_INVALID, "a query needs a phrase or an exemplar", field=path
+        )
+    if query.phrase:
+        fault = text_fault(query.phrase, max_phrase_chars)
+        if fault is not None:
+            raise InvalidRequest(
+                Reason.PHRASE_INVALID, f"the phrase {fault}", field=path / "phrase"
+            )
+    if len(query.exemplars) > max_exemplars:
+        raise InvalidRequest(
+            Reason.QUERY_INVALID,
+            f"{len(query.exemplars)} exemplars; at most {max_exemplars} per query",
+            field=path / "exemplars",
+        )
+    for index, exemplar in enumerate(query.exemplars):
+        check_box(exemplar.box, path / "exemplars" / index / "box")
+
+
+def check_selection(selection: Selection, path: FieldPath) -> None:
+    """Rank and count are at least 1: OPTION_INVALID otherwise."""
+    for name, value in (("rank", selection.rank), ("count", selection.count)):
+        if value < 1:
+            raise InvalidRequest(
+                Reason.OPTION_INVALID, f"{name} must be 1 or more, not {value}", field=path / name
+            )
+
+
+def check_share(value: float, name: str, path: FieldPath) -> None:
+    """A number from 0 to 1: OPTION_INVALID otherwise."""
+    if not 0 <= value <= 1:  # also false for NaN
+        raise InvalidRequest(
+            Reason.OPTION_INVALID, f"{name} must be from 0 to 1, not {value:g}", field=path
+        )

@@ -1,0 +1,66 @@
+"""A running stack in plain values, as `limelight status` shows it."""
+
+from typing import Any
+
+from services.local import processes
+from services.local.health import PUBLIC_SERVICE, check
+from services.local.models import StackEngine
+from services.local.state import Phase, StackState
+
+
+def describe(state: StackState) -> dict[str, Any]:
+    """The stack's state and addresses, with the health of each service asked now."""
+    gateway = state.addresses.get("gateway", "")
+    whole = check(gateway, PUBLIC_SERVICE) if gateway else "starting"
+    models = "serving" if whole == "serving" else _serve_health(state)
+    services = [
+        _service(state, "gateway", "gateway", gateway, check(gateway) if gateway else "starting"),
+        _service(state, "planner", "serve", state.addresses.get("serve", ""), models),
+        _service(state, "segmenter", "serve", state.addresses.get("serve", ""), models),
+    ]
+    return {
+        "name": state.config.name,
+        "phase": state.phase.value,
+        "stage": state.stage,
+        "profile": state.config.profile,
+        "address": gateway,
+        "metrics": state.addresses.get("metrics", ""),
+        "uptime_s": round(processes.uptime_s(state.supervisor), 1),
+        "ready_s": state.ready_s,
+        "gateway_restarts": state.restarts,
+        "services": services,
+        "versions": state.versions,
+    }
+
+
+def describe_remote(address: str) -> dict[str, Any]:
+    """A deployment elsewhere, as far as `grpc.health.v1` tells: its server and its public API."""
+    services = [
+        {"name": "gateway", "health": check(address), "address": address},
+        {"name": PUBLIC_SERVICE, "health": check(address, PUBLIC_SERVICE), "address": address},
+    ]
+    return {"address": address, "services": services}
+
+
+def _service(
+    state: StackState, name: str, process: str, address: str, health: str
+) -> dict[str, Any]:
+    ref = state.processes.get(process)
+    arguments = {"planner": state.config.planner, "segmenter": state.config.segmenter}.get(name, {})
+    model = arguments.get("model") or ("shipped tiny checkpoint" if name != "gateway" else "")
+    if arguments.get("engine") == StackEngine.FAKE:
+        model = "fake engine"
+    return {
+        "name": name,
+        "health": health,
+        "address": address,
+        "model": model,
+        "pid": ref.pid if ref and ref.alive else None,
+    }
+
+
+def _serve_health(state: StackState) -> str:
+    if state.phase is Phase.STARTING:
+        return "starting"
+    ref = state.processes.get("serve")
+    return "not serving" if ref is not None and ref.alive else "dead"

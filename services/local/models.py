@@ -1,0 +1,82 @@
+"""Which checkpoints and engines a stack runs: named choices made into settings of the services."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from services.local.state import StackConfig
+
+
+class CheckpointProfile(StrEnum):
+    """A pair of checkpoints: the ones that ship with Limelight, or the full-size ones."""
+
+    TINY = "tiny"
+    FULL = "full"
+
+
+class StackEngine(StrEnum):
+    """The engines that a stack can give both model services."""
+
+    TRANSFORMERS = "transformers"
+    FAKE = "fake"
+
+
+class CheckpointMissing(ValueError):
+    """A checkpoint was named by its path, and nothing exists there."""
+
+
+# The tiny checkpoints are the services' own defaults.
+_MODELS = {
+    CheckpointProfile.TINY: {"planner": "", "segmenter": ""},
+    CheckpointProfile.FULL: {"planner": "google/gemma-4-E4B-it", "segmenter": "facebook/sam3"},
+}
+
+
+def stack_config(
+    name: str,
+    profile: CheckpointProfile = CheckpointProfile.TINY,
+    *,
+    planner_model: str | None = None,
+    segmenter_model: str | None = None,
+    engine: StackEngine | None = None,
+) -> StackConfig:
+    """The configuration of a stack on its preferred ports.
+
+    Args:
+        name: of the stack.
+        profile: the checkpoints to run where no model is given.
+        planner_model, segmenter_model: a checkpoint's folder or hub id.
+        engine: of both services; None leaves it to their settings.
+
+    Raises:
+        CheckpointMissing: a model is a path at which nothing exists.
+    """
+    return StackConfig(
+        name=name,
+        profile=profile.value,
+        planner=_arguments(profile, "planner", planner_model, engine),
+        segmenter=_arguments(profile, "segmenter", segmenter_model, engine),
+    )
+
+
+def _arguments(
+    profile: CheckpointProfile, service: str, model: str | None, engine: StackEngine | None
+) -> dict[str, str]:
+    """The arguments of a service's `build`; what is left out is the service's own setting."""
+    arguments = {}
+    if model is not None:
+        arguments["model"] = _checkpoint(model)
+    elif named := _MODELS[profile][service]:
+        arguments["model"] = named
+    if engine is not None:
+        arguments["engine"] = engine.value
+    return arguments
+
+
+def _checkpoint(model: str) -> str:
+    """A folder, made absolute since replicas run elsewhere, or else a hub id as it is."""
+    path = Path(model).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    if model.startswith(("/", ".", "~")):
+        raise CheckpointMissing(f"there is no checkpoint at {model}")
+    return model

@@ -1,0 +1,144 @@
+"""The state of a local stack on disk, by which later commands find it.
+
+Each stack has a folder with `state.json` (replaced atomically), `lock` (held while the stack is
+started) and the logs. The supervisor writes; `up`, `down`, `status` and `segment` read.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from services.local.ports import LOOPBACK
+from services.local.processes import ProcessRef
+
+
+class Phase(StrEnum):
+    """The phase of a stack's life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """The configuration of a stack.
+
+    Attributes:
+        name: of the stack; several can run on a machine.
+        profile: "tiny" or "full", shown by `status`; the arguments below follow from it.
+        planner, segmenter: arguments of the apps' `build` (their settings).
+        host: the address that the gateway listens at.
+        port, metrics_port: the gateway's preferred ports; it takes another where one is in use.
+    """
+
+    name: str = "default"
+    profile: str = "tiny"
+    planner: dict[str, str] = field(default_factory=dict)
+    segmenter: dict[str, str] = field(default_factory=dict)
+    host: str = LOOPBACK
+    port: int = 50551
+    metrics_port: int = 9464
+
+
+@dataclass(frozen=True, slots=True)
+class StackState:
+    """A snapshot of a stack, written by its supervisor.
+
+    Attributes:
+        config: as requested.
+        mark: value in the environment of every process of the stack, and of no other.
+        phase, stage: the progress; `stage` is text for a person.
+        supervisor: the process that holds the stack together.
+        processes: its other processes by name ("serve", "gateway").
+        addresses: `host:port` by name ("gateway", "metrics", "serve").
+        ray_dir: Ray's session folder, removed with the stack.
+        started: seconds since the epoch.
+        ready_s: seconds that the start took; None until it is ready.
+        error: why it failed; empty otherwise.
+        restarts: how often the gateway was started again.
+        versions: of the packages that run, by name.
+    """
+
+    config: StackConfig
+    mark: str
+    supervisor: ProcessRef
+    started: float
+    phase: Phase = Phase.STARTING
+    stage: str = ""
+    processes: dict[str, ProcessRef] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+    ray_dir: str = ""
+    ready_s: float | None = None
+    error: str = ""
+    restarts: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class StackFolder:
+    """The folder of one stack."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.path = root / name
+        self.supervisor_log = self.path / "supervisor.log"
+        self.serve_log = self.path / "serve.log"
+        self.gateway_log = self.path / "gateway.log"
+        self._state = self.path / "state.json"
+
+    def make(self) -> None:
+        """Make the folder, readable by its owner alone."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def read(self) -> StackState | None:
+        """The state on disk; None if there is none that this version can read."""
+        try:
+            return _state_from(json.loads(self._state.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, state: StackState) -> None:
+        """Replace the state on disk atomically."""
+        fresh = self._state.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(json.dumps(dataclasses.asdict(state), indent=2), encoding="utf-8")
+        fresh.replace(self._state)
+
+    def forget(self) -> None:
+        """Remove the state; logs stay until the next start."""
+        self._state.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of this stack while it is started; the kernel frees a dead holder's."""
+        self.make()
+        with (self.path / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def default_root() -> Path:
+    """The folder of this user's stacks."""
+    return Path(platformdirs.user_state_dir("limelight", appauthor=False))
+
+
+def _state_from(values: dict[str, Any]) -> StackState:
+    return StackState(
+        **{
+            **values,
+            "config": StackConfig(**values["config"]),
+            "supervisor": ProcessRef(**values["supervisor"]),
+            "phase": Phase(values["phase"]),
+            "processes": {
+                name: ProcessRef(**process) for name, process in values["processes"].items()
+            },
+        }
+    )

@@ -1,1 +1,0 @@
-"""Sticker world: scenes of 48 known sprites with exact truth, and what is trained on them."""

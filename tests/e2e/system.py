@@ -1,0 +1,78 @@
+"""Planner and segmenter on Ray Serve with engines that need no model, and a gateway's settings.
+
+Every application has a name of its own: Ray goes on telling the metrics of one that was deleted,
+so a test that counts from zero needs one that nobody has asked yet.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from services.gateway.settings import Settings
+from tests.e2e.conftest import RayCluster
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Apps:
+    """Names of two deployed applications."""
+
+    planner: str
+    segmenter: str
+
+
+@contextmanager
+def deployed(
+    planner: Mapping[str, object] = _NOTHING, segmenter: Mapping[str, object] = _NOTHING
+) -> Iterator[Apps]:
+    """Both, with these settings over the fake's, until the block ends."""
+    from ray import serve
+
+    from services.planner.app import build as build_planner
+    from services.segmenter.app import build as build_segmenter
+
+    suffix = uuid.uuid4().hex[:8]
+    apps = Apps(f"planner-{suffix}", f"segmenter-{suffix}")
+    light = {"engine": "fake", "replica_cpus": 0.1}
+    for name, application in (
+        (apps.planner, build_planner({**light, **planner})),
+        (apps.segmenter, build_segmenter({**light, **segmenter})),
+    ):
+        serve.run(application, name=name, route_prefix=f"/{name}")
+    yield apps
+    for name in (apps.planner, apps.segmenter):
+        serve.delete(name)
+
+
+@contextmanager
+def held_segmenter(hold: Path) -> Iterator[str]:
+    """A segmenter that nobody has asked yet, and whose steps wait while the file `hold` exists."""
+    from ray import serve
+
+    from tests.replica.held import build
+
+    name = f"held-{uuid.uuid4().hex[:8]}"
+    serve.run(build(hold), name=name, route_prefix=f"/{name}")
+    yield name
+    hold.unlink(missing_ok=True)
+    serve.delete(name)
+
+
+def gateway_settings(
+    cluster: RayCluster, apps: Apps, metrics_listen: str = "127.0.0.1:0"
+) -> Settings:
+    """A gateway on a free port before `apps`."""
+    return Settings(
+        listen="127.0.0.1:0",
+        metrics_listen=metrics_listen,
+        planner_address=cluster.grpc,
+        segmenter_address=cluster.grpc,
+        planner_application=apps.planner,
+        segmenter_application=apps.segmenter,
+        channels=2,
+        drain_s=5.0,
+    )

@@ -1,0 +1,53 @@
+"""Only a stack's own processes are ever ended."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.local import processes
+from services.local.processes import MARK_VARIABLE, ProcessRef
+
+
+@contextmanager
+def sleeping(**environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_a_process_that_has_an_old_pid_is_not_touched() -> None:
+    with sleeping() as child:
+        ref = ProcessRef.of(child.pid)
+        earlier = dataclasses.replace(ref, started=ref.started - 60)
+        assert not earlier.alive
+        processes.end([earlier], 0.0)
+        assert child.poll() is None
+        assert ref.alive
+        processes.end([ref], 1.0)
+        child.wait(60)
+        assert not ref.alive
+
+
+def test_marked_processes_are_found_by_their_whole_mark() -> None:
+    with sleeping(**{MARK_VARIABLE: "mark-1"}) as mine, sleeping(**{MARK_VARIABLE: "mark-11"}):
+        assert [ref.pid for ref in processes.marked("mark-1")] == [mine.pid]
+
+
+def test_an_ended_process_is_waited_for() -> None:
+    with sleeping() as child:
+        ref = ProcessRef.of(child.pid)
+        assert not processes.wait_gone(ref, 0.05)
+        child.kill()
+        assert processes.wait_gone(ref, 5.0)

@@ -1,0 +1,1 @@
+"""Sources of scenes for training: the renderer, or pictures that people annotated."""

@@ -1,0 +1,93 @@
+"""The stickers themselves: the sheet cut into sprites, scaled, turned and mirrored.
+
+Sits between the vocabulary and the scene renderer. Sprites are kept premultiplied by their
+alpha, so that scaling and rotating bleed no color from transparent pixels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from training.world.vocabulary import Vocabulary
+
+CELL = 128  # side of a sheet cell, pixels
+COLUMNS = 8
+
+# Smaller copies, so that a small sticker is not resampled from the full sprite each time.
+_LEVELS = (32, 48, 64, 96, 128)
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A posed sticker, ready to be laid on a scene.
+
+    Attributes:
+        color: float32 ``[h, w, 3]``, 0 to 255, premultiplied by alpha.
+        alpha: float32 ``[h, w]``, 0 to 1.
+    """
+
+    color: np.ndarray
+    alpha: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.alpha.shape[1], self.alpha.shape[0]
+
+
+class SpriteSheet:
+    """The shipped sheet. Poses sprites; holds no state but the images."""
+
+    def __init__(self, levels: Mapping[tuple[int, int], Image.Image]) -> None:
+        self._levels = levels
+
+    @classmethod
+    @cache
+    def load(cls) -> Self:
+        """The sheet that ships with the package; read and cut once a process."""
+        file = resources.files("training.world") / "data" / "sprites.png"
+        with file.open("rb") as stream, Image.open(stream) as opened:
+            sheet = opened.convert("RGBA")
+        levels = {}
+        for index in range(len(Vocabulary.load().concepts)):
+            row, column = divmod(index, COLUMNS)
+            left, top = column * CELL, row * CELL
+            cell = sheet.crop((left, top, left + CELL, top + CELL))
+            sprite = cell.crop(cell.getchannel("A").getbbox()).convert("RGBa")
+            for level in _LEVELS:
+                levels[index, level] = _resized(sprite, level)
+        return cls(levels)
+
+    def pose(
+        self, concept: int, longer_side: float, degrees: float = 0.0, mirrored: bool = False
+    ) -> Sprite:
+        """One sprite at a size and angle.
+
+        Args:
+            concept: index in the vocabulary.
+            longer_side: pixels, of the upright sprite.
+            degrees: counter-clockwise; the result's box grows with it.
+            mirrored: left and right exchanged before it is turned.
+        """
+        level = next((level for level in _LEVELS if level >= longer_side), _LEVELS[-1])
+        image = _resized(self._levels[concept, level], longer_side)
+        if mirrored:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if degrees:
+            image = image.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
+        pixels = np.asarray(image).astype(np.float32)
+        alpha = pixels[..., 3] / 255.0
+        rows, columns = np.flatnonzero(alpha.max(1)), np.flatnonzero(alpha.max(0))
+        tight = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return Sprite(pixels[..., :3][tight], alpha[tight])
+
+
+def _resized(image: Image.Image, longer_side: float) -> Image.Image:
+    scale = longer_side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
