@@ -1,0 +1,1 @@
+"""Scaling policies on simulated load: what they cost, and how long callers wait."""
