@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,12 +42,13 @@ def log_lines() -> Iterator[dict[str, object]]:
 
     folder = Path(ray._private.worker._global_node.get_logs_dir_path())
     for path in folder.glob("worker-*.err"):
-        for line in path.read_text(errors="replace").splitlines():
-            if line.startswith("{"):
+        for line in path.read_text(errors="replace").splitlines(keepends=True):
+            if line.startswith("{") and line.endswith("\n"):  # the last may be half written
                 yield json.loads(line)
 
 
 async def test_a_replica_that_only_fails_is_replaced_and_its_logs_say_why(failing: str) -> None:
+    last = f"bad-{uuid.uuid4()}"
     async with grpc.aio.insecure_channel(failing) as channel:
         stub = segmenter_pb2_grpc.SegmenterServiceStub(channel)
 
@@ -61,9 +63,9 @@ async def test_a_replica_that_only_fails_is_replaced_and_its_logs_say_why(failin
             )
             return await stub.SegmentConcepts(request, metadata=metadata, timeout=120)
 
-        for number in range(3):
+        for number, request_id in enumerate(("bad-0", "bad-1", last)):
             with pytest.raises(grpc.RpcError) as caught:
-                await segment(number, f"bad-{number}")
+                await segment(number, request_id)
             assert fault_of(caught.value).reason == "INTERNAL"
 
         # What a gateway asks whose calls wait: nobody says yes but a replica that works.
@@ -89,7 +91,7 @@ async def test_a_replica_that_only_fails_is_replaced_and_its_logs_say_why(failin
         assert (answer.width, answer.height) == (32, 32)
 
     def found() -> list[dict[str, object]]:
-        return [line for line in log_lines() if line.get("request_id") == "bad-2"]
+        return [line for line in log_lines() if line.get("request_id") == last]
 
     async with asyncio.timeout(120):
         while not any("traceback" in line for line in found()):  # noqa: ASYNC110  (a file)
