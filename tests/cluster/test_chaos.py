@@ -7,10 +7,7 @@ LIMELIGHT_FAULTS=docs/faults.md the table becomes that file's.
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +18,10 @@ from tests.cluster.conftest import (
     Namespace,
     installed,
     profile,
-    ready,
     serving,
     until,
 )
+from tests.cluster.faults import NOW, Fault, broken_promises, end
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -34,41 +31,11 @@ VALUES = (
     "segmenter.replicas.max=2",
     "segmenter.worker.pods.min=2",
 )
-# A head's workers end up to half a minute after it was replaced.
-STEADY_S = 40.0
+# Pods of each component when all is well.
+WHOLE = {"gateway": 2, "planner": 2, "segmenter": 3}
 # Where the table stands in its file.
 BEGIN = "<!-- faults: written by tests/cluster/test_chaos.py -->"
 END = "<!-- end of faults -->"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that ends.
-
-    Attributes:
-        name: what it is, for the table.
-        happen: makes it so.
-        phrases, instructions: what calls of either kind are promised: no failure, or at most so
-            many seconds until all are answered again.
-    """
-
-    name: str
-    happen: Callable[[Namespace], None]
-    phrases: float | None
-    instructions: float | None
-
-
-def end(component: str, node: str = "", *options: str) -> Callable[[Namespace], None]:
-    """Deletes the first pod of a component."""
-
-    def happen(release: Namespace) -> None:
-        (pod, *_) = release.pods(component, node)
-        release.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", *options)
-
-    return happen
-
-
-NOW = ("--grace-period=0", "--force")
 
 
 def evict_gateways(release: Namespace) -> None:
@@ -151,52 +118,4 @@ def table() -> Iterator[list[str]]:
 def test_a_fault_costs_what_is_promised(
     fault: Fault, release: Namespace, loads: dict[str, Load], table: list[str]
 ) -> None:
-    before = {kind: load.now() for kind, load in loads.items()}
-    began = time.time()
-    fault.happen(release)
-    for load in loads.values():
-        load.more(60)
-    until("everything is there again", lambda: stays_whole(release))
-    missed = []
-    for kind, promised_s in (("phrases", fault.phrases), ("instructions", fault.instructions)):
-        loads[kind].more(20)
-        course = [line for line in loads[kind].course() if line["at"] >= before[kind]["at"]]
-        failed = course[-1]["failed"] - before[kind]["failed"]
-        calls = failed + course[-1]["answered"] - before[kind]["answered"]
-        # The last second in which a call failed, and the slowest answer meanwhile.
-        failures = [
-            later["at"]
-            for earlier, later in pairwise(course)
-            if later["failed"] > earlier["failed"]
-        ]
-        lasted_s = failures[-1] - began if failures else 0.0
-        slowest_s = max(line["p99_s"] or 0.0 for line in course)
-        seen = f"{failed} of {calls} failed, slowest answer {slowest_s:.1f} s"
-        if failures:
-            seen += f", well again after {lasted_s:.0f} s"
-        promise = "no call fails" if promised_s is None else f"well again within {promised_s:.0f} s"
-        table.append(f"| {fault.name} | with {kind} | {promise} | {seen} |")
-        print(f"\n{table[-1]}")
-        if lasted_s > (promised_s or 0.0):
-            missed.append(f"{kind}: {seen}; {course[-1]['why']}")
-    assert not missed
-
-
-def stays_whole(release: Namespace) -> bool:
-    """Whether all parts are there, and half a minute later still: a head's workers follow it."""
-    end = time.monotonic() + STEADY_S
-    while is_whole(release):
-        if time.monotonic() > end:
-            return True
-        time.sleep(2.0)
-    return False
-
-
-def is_whole(release: Namespace) -> bool:
-    """Whether all parts are there and ready, and none is still ending."""
-    wanted = {"gateway": 2, "planner": 2, "segmenter": 3}
-    for component, count in wanted.items():
-        pods = release.get("pods", "-l", f"app.kubernetes.io/component={component}")
-        if len(pods) != count or not all(ready(pod) for pod in pods):
-            return False
-    return True
+    assert not broken_promises(fault, release, loads, WHOLE, table)
