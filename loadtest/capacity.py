@@ -99,7 +99,7 @@ def main(
     ] = None,
     instructions: Annotated[float, typer.Option(help="Share of calls with one.")] = 1.0,
     known_plans: Annotated[float, typer.Option(help="Share of plans in the cache.")] = 0.5,
-    segmenter_ms: Annotated[float, typer.Option(help="Of a GPU, for an image.")] = 55.0,
+    segmenter_ms: Annotated[float, typer.Option(help="Of a GPU, for an image.")] = 47.0,
     planner_ms: Annotated[float, typer.Option(help="Of a GPU, for a plan.")] = 756.0,
     gateway_ms: Annotated[float, typer.Option(help="Of a core, for a call.")] = 4.0,
     proxy_ms: Annotated[float, typer.Option(help="Of a Serve proxy, for a call.")] = 4.0,

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, Sam3Model
 
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 
 
 class CardLoop:
@@ -58,7 +58,7 @@ class CardLoop:
     @torch.inference_mode()
     def forward(self, image: Image.Image, phrase: str) -> Any:
         """The model's raw answer."""
-        pixels = to_model_input(np.array(image), self._size)[None]
+        pixels = normalized(to_model_input(np.array(image), self._size))[None]
         text = self._tokenizer(
             phrase, padding="max_length", max_length=self._length, return_tensors="pt"
         )

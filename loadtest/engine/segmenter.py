@@ -24,7 +24,7 @@ from services.codecs.images import ImageLimits, decode
 from services.deadline import Deadline
 from services.replica.metrics import RecordedMetrics
 from services.segmenter.engines import Pair, create
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 from services.segmenter.queries import exemplar_arrays
 from services.segmenter.segmenting import Segmenter, open_segmenter
 from services.segmenter.settings import SHIPPED, SegmenterSettings
@@ -229,9 +229,13 @@ class SegmenterBench:
         if self._device != "cuda":
             return
         for batch in (1, 8):
-            self._graphed(engine, torch.stack([tensor] * batch).to("cuda", engine._dtype))
+            self._graphed(
+                engine, normalized(torch.stack([tensor] * batch).to("cuda")).to(engine._dtype)
+            )
         if self._report.left_s > 90:
-            self._compiled(engine, torch.stack([tensor] * 8).to("cuda", engine._dtype))
+            self._compiled(
+                engine, normalized(torch.stack([tensor] * 8).to("cuda")).to(engine._dtype)
+            )
 
     def _graphed(self, engine: Any, pixels: torch.Tensor) -> None:
         eager, spent = self._eager(engine, pixels)

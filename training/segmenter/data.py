@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from services.segmenter.engines import EXEMPLARS_ONLY
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 from training.datasets.sources import SceneSource
 from training.segmenter.dense import DenseTargets, dense_targets
 from training.segmenter.grids import Grids, coverage, normalized_box
@@ -157,7 +157,9 @@ class BatchBuilder:
         # Copies, since torch warns of pixels that it may not write to.
         images = [scene.image.copy() for scene in scenes]
         return SegmenterBatch(
-            pixels=torch.stack([to_model_input(image, self.grids.image) for image in images]),
+            pixels=normalized(
+                torch.stack([to_model_input(image, self.grids.image) for image in images])
+            ),
             dense=dense_targets(scenes, masks, self.grids.tokens, concepts),
             pairs=self._collated(scenes, masks, pairs) if pairs else None,
         )

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Sam3Model
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from limelight.masks import encode_rle
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 from services.segmenter.settings import SHIPPED
 from training.datasets.sources import SceneSource, WorldScenes
 from training.evaluation.matching import compare, detected, share_of
@@ -50,7 +50,7 @@ def evaluate(
     for seed in seeds:
         rng = np.random.default_rng(seed)
         scene = source.scene(rng)
-        pixels = to_model_input(scene.image.copy(), model.config.image_size)
+        pixels = normalized(to_model_input(scene.image.copy(), model.config.image_size))
         vision = model.get_vision_features(pixels[None].to(model.device))
         for phrase in sampler.phrases(rng, scene, phrases_per_scene):
             matching = sampler.book.matching_concepts(phrase)

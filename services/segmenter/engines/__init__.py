@@ -103,7 +103,7 @@ class SegmenterEngine(Protocol):
         """What was loaded."""
 
     def encode_images(self, images: Sequence[Any]) -> list[Embedding]:
-        """One embedding an image; each is a float32 tensor (3, S, S) from `preprocessing`."""
+        """One embedding an image; each is a uint8 tensor (3, S, S) from `preprocessing`."""
 
     def encode_texts(self, phrases: Sequence[str]) -> list[Embedding]:
         """One embedding a phrase, each of at most `max_tokens` tokens."""

@@ -76,8 +76,8 @@ class FakeSegmenterEngine:
         return [_detect(pair) for pair in pairs]
 
 
-def _embedding(image: NDArray[np.float32]) -> Embedding:
-    rgb = np.rint((image + 1) * 127.5).astype(np.int16).transpose(1, 2, 0)
+def _embedding(image: NDArray[np.uint8]) -> Embedding:
+    rgb = image.astype(np.int16).transpose(1, 2, 0)
     return Embedding(rgb, rgb.nbytes)
 
 

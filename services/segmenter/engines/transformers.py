@@ -21,6 +21,7 @@ from services.replica.checksums import verify
 from services.replica.revision import folder_revision, hub_revision
 from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterTraits
 from services.segmenter.operators import install_roi_align
+from services.segmenter.preprocessing import normalized
 from services.segmenter.settings import SHIPPED, SegmenterSettings
 
 # Marks a box that only fills up a batch; `Sam3Model` masks it out.
@@ -102,7 +103,7 @@ class TransformersSegmenterEngine:
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> list[Embedding]:
-        pixels = torch.stack(list(images)).to(self._device, self._dtype)
+        pixels = normalized(torch.stack(list(images)).to(self._device)).to(self._dtype)
         encoded = self._sam.get_vision_features(pixel_values=pixels)
         # `Sam3Model` leaves the coarsest level unused, so it is not kept either.
         levels = encoded.fpn_hidden_states[:-1]

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, Sam3Model
 from limelight.paths import FieldPath
 from limelight.values import Box, Exemplar
 from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterEngine, create
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 from services.segmenter.queries import exemplar_arrays
 from services.segmenter.settings import SHIPPED, SegmenterSettings
 
@@ -83,7 +83,7 @@ def expected(checkpoint: Path, engine: SegmenterEngine, images: list[torch.Tenso
         if exemplars:
             geometry["input_boxes_labels"] = torch.from_numpy(labels)[None]
         with torch.inference_mode():
-            answers.append(model(pixel_values=images[image][None], **text, **geometry))
+            answers.append(model(pixel_values=normalized(images[image])[None], **text, **geometry))
     return answers
 
 
@@ -194,7 +194,8 @@ def test_a_video_checkpoint_loads_as_its_detector(random_checkpoint: Path, tmp_p
         engine = create(SegmenterSettings(model=str(folder), device="cpu"))
         engine.load()
         (text,) = engine.encode_texts(["dog"])
-        (image,) = engine.encode_images([torch.linspace(-1, 1, 3 * 240 * 240).view(3, 240, 240)])
+        ramp = (torch.arange(3 * 240 * 240) % 256).to(torch.uint8).view(3, 240, 240)
+        (image,) = engine.encode_images([ramp])
         answers += engine.detect(
             [Pair(image, text, *exemplar_arrays((), WIDTH, HEIGHT, FieldPath()))]
         )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from services.segmenter.engines import EXEMPLARS_ONLY
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 from tests.training.segmenter.parts import BOOK, GRIDS, SAMPLER, TOKENIZER, batch_builder
 from training.kit.trainer import moved
 from training.segmenter.data import BatchBuilder, name_tokens
@@ -41,7 +41,9 @@ DOG = Placement(NAMES["dog"], (0.8, 0.5), 0.5)
 
 def test_pixels_are_the_services():
     batch = maker(DOG).dense([1])
-    torch.testing.assert_close(batch.pixels[0], to_model_input(scene_of(DOG).image.copy(), 240))
+    torch.testing.assert_close(
+        batch.pixels[0], normalized(to_model_input(scene_of(DOG).image.copy(), 240))
+    )
 
 
 def test_phrases_carry_masks_boxes_and_presence():

@@ -7,7 +7,7 @@ from transformers import Sam3Model
 
 from services.segmenter.engines import Pair, create
 from services.segmenter.operators import install_roi_align
-from services.segmenter.preprocessing import to_model_input
+from services.segmenter.preprocessing import normalized, to_model_input
 from services.segmenter.settings import SHIPPED, SegmenterSettings
 from tests.training.datasets.builders import write_coco
 from tests.training.kit.terminated import terminated_as_by_make
@@ -98,7 +98,7 @@ def test_what_the_command_exports_loads_in_transformers_and_in_the_service(
     asked = tokenizer(["zorple"], return_tensors="pt")
     with torch.no_grad():
         masks = plain(
-            pixel_values=pixels[None],
+            pixel_values=normalized(pixels)[None],
             input_ids=asked.input_ids,
             attention_mask=asked.attention_mask,
         ).pred_masks
