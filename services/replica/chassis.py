@@ -116,6 +116,7 @@ def _replicas(settings: ReplicaSettings) -> dict[str, Any]:
         policy_function=WorkPolicy,
         policy_kwargs={
             "utilization": settings.target_utilization,
+            "headroom": settings.scaling_headroom,
             "cold_start_s": settings.cold_start_s,
             "keep_s": settings.keep_replicas_s,
         },

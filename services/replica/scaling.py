@@ -30,21 +30,31 @@ BUSY = "busy"
 BACKLOG_S = "backlog_s"
 REQUEST_S = "request_s"
 
-# The state that Serve keeps for the policy: [time, replicas' worth of work] pairs, oldest first.
+# The state that Serve keeps for the policy: [time, replicas' worth of work] pairs, oldest first;
+# what `_backlog_seen` tells; when the policy began; when there was last a backlog; when the first
+# of those replicas were asked for that do not answer yet.
 _HISTORY = "limelight_history"
 _BACKLOG = "limelight_backlog"
 _SINCE = "limelight_since"
+_BEHIND = "limelight_behind"
+_ASKED = "limelight_asked"
 # Seconds of history in one pair.
 _GRAIN_S = 5.0
+# The trend is told from the work of so many cold starts.
+_TREND_COLD_STARTS = 2.0
+# Reports differ by chance: what was needed lately is what sufficed for this share of the time.
+_SUFFICED = 0.9
 # How far what is coming may exceed what is there.
 _MOST_GROWTH = 2.0
 # A backlog that has not changed for so many seconds does not change.
 _REPORTED_S = 30.0
 # Seconds of work a replica that wait from which on they count as a backlog; below, it is chance.
 _BACKLOG_FROM_S = 1.0
-# The number of replicas follows the work only when it is off by more than this share: each change
-# costs a cold start or throws away a warm cache.
-_SLACK = 0.3
+# Replicas that worked a backlog off go once there has been none for so long.
+_CLEAR_S = 15.0
+# Each change costs a cold start or throws away a warm cache: the number of replicas is raised by
+# this share more than it must be, and lowered only where it is off by twice as much.
+_SLACK = 0.15
 _ROUNDING = 1e-6
 
 
@@ -117,29 +127,49 @@ class ScalingContext(Protocol):
 class WorkPolicy:
     """Replicas for the work that comes in, and for what waits.
 
+    For work that keeps `w` replicas busy it wants `w / utilization`, and beyond what one replica
+    takes `headroom * sqrt(w - utilization)` more. The square root is the standard deviation of how
+    many are busy at a time when requests come independently of each other (square-root staffing;
+    Halfin and Whitt, 1981); a single replica has none, so that little work costs no second one.
+
+    No policy can answer a jump before a cold start has passed. If the work jumps to `w` while `n`
+    replicas answer, who comes `t` seconds after it waits `t * (w / n - 1)`, at most
+    `(1 - n / w) * T` where `T` is the cold start and the time until the jump is seen. So what is
+    there before it decides, which is what `headroom` buys.
+
     Serve's own delays and factors still apply to the answer: set `upscale_delay_s` and
     `downscale_delay_s` to 0, since waiting is decided here.
 
     Args:
-        utilization: the share of its time that a replica should be busy.
+        utilization: the share of its time that a replica should be busy in a large deployment.
+            Lower: more replicas in proportion to the work.
+        headroom: standard deviations of the work there is room for beyond that. Higher: shorter
+            waits when work jumps, at the cost of `sqrt(w)` replicas for each 1. 0: none.
         cold_start_s: from asking for a replica to its first answer; so far ahead growth is
-            extrapolated, since what is asked for now cannot help earlier.
-        drain_s: within what time a backlog is to be worked off.
-        keep_s: how long replicas stay after they were last needed.
+            extrapolated, since what is asked for now cannot help earlier. Too low: replicas come
+            late on every rise; too high: they come early.
+        drain_s: within what time a backlog is to be worked off once new replicas answer. Lower:
+            more replicas, for a shorter time; all of them pay for a cold start.
+        keep_s: how long replicas stay after they were last needed. Higher: fewer changes, and
+            idle replicas for as long after each peak.
     """
 
     def __init__(
         self,
         utilization: float = 0.7,
+        headroom: float = 1.5,
         cold_start_s: float = 90.0,
         drain_s: float = 5.0,
         keep_s: float = 300.0,
     ) -> None:
         if not 0 < utilization <= 1:
             raise ValueError(f"utilization must be above 0 and at most 1, not {utilization}")
+        if headroom < 0:
+            raise ValueError(f"headroom must be at least 0, not {headroom}")
         if cold_start_s <= 0 or drain_s <= 0 or keep_s < 0:
             raise ValueError("cold_start_s and drain_s must be above 0, keep_s at least 0")
         self._utilization = utilization
+        self._headroom = headroom
         self._cold_start_s = cold_start_s
         self._drain_s = drain_s
         self._keep_s = keep_s
@@ -147,50 +177,82 @@ class WorkPolicy:
     def __call__(self, context: ScalingContext) -> tuple[float, dict[str, Any]]:
         """Replicas wanted, and the state to be handed in next time."""
         now = time.time() if context.current_time is None else context.current_time
+        state = dict(context.policy_state)
+        state.setdefault(_SINCE, now)
+        target = context.target_num_replicas
+        # Somebody waits, and there may be no replica to tell of it.
+        least = 1.0 if context.total_queued_requests > 0 else 0.0
         figures = context.aggregated_metrics or {}
-        busy = sum(figures.get(BUSY, {}).values())
+        if not figures.get(BUSY):
+            return max(float(target), least), state  # nothing is known of the work
+        busy = sum(figures[BUSY].values())
         request_s = figures.get(REQUEST_S, {}).values()
         backlog_s = sum(figures.get(BACKLOG_S, {}).values())
         if request_s:
             backlog_s += context.total_queued_requests * sum(request_s) / len(request_s)
-        state = dict(context.policy_state)
-        before = state.get(_BACKLOG)
-        state[_BACKLOG] = seen = _backlog_seen(before, now, backlog_s)
+        state[_BACKLOG] = seen = _backlog_seen(state.get(_BACKLOG), now, backlog_s)
         incoming = max(0.0, busy + seen[2])
-        history = _recorded(state.get(_HISTORY, []), now, incoming, self._keep_s)
+        remembered_s = max(self._keep_s, _TREND_COLD_STARTS * self._cold_start_s)
+        history = _recorded(state.get(_HISTORY, []), now, incoming, remembered_s)
         state[_HISTORY] = history
-        incoming = history[-1][1]
-        coming = min(incoming + self._rise(history, now), incoming * _MOST_GROWTH)
-        wanted = coming / self._utilization
-        if backlog_s > _BACKLOG_FROM_S * context.current_num_replicas:
+
+        wanted = max(self._replicas_for(self._coming(history, now)), least)
+        current = context.current_num_replicas
+        if target <= current or _ASKED not in state:
+            state[_ASKED] = now
+        if backlog_s > _BACKLOG_FROM_S * current:
+            state[_BEHIND] = now
             # Until new replicas answer, the backlog goes on growing by what these cannot do.
-            short = max(0.0, incoming - context.current_num_replicas)
-            wanted += (backlog_s + short * self._cold_start_s) / self._drain_s
-        if context.total_queued_requests > 0:
-            wanted = max(wanted, 1.0)  # somebody waits, and there may be no replica to tell of it
-        target = context.target_num_replicas
-        if wanted <= target + _ROUNDING and now - state.setdefault(_SINCE, now) < self._keep_s:
-            return float(target), state  # too little has been seen to let any go
-        return self._settled(wanted, history, target), state
-
-    def _settled(self, wanted: float, history: list[list[float]], target: int) -> float:
-        """`wanted`, or `target` where the difference is not worth a change."""
+            until_s = max(0.0, state[_ASKED] + self._cold_start_s - now)
+            late_s = backlog_s + max(0.0, incoming - current) * until_s
+            wanted = max(wanted, incoming + late_s / self._drain_s)
+            if current < target and wanted <= target * (1 + 2 * _SLACK):
+                return float(target), state  # those that start will nearly do
         if wanted > target + _ROUNDING:
-            return max(wanted * (1 + _SLACK / 2), target + 1.0)
-        # What was needed lately is kept, but not what only worked a backlog off.
-        needed = max(wanted, max(work for _, work in history) / self._utilization)
-        needed = math.ceil(needed * (1 + _SLACK / 2))
-        return float(needed if needed < target * (1 - _SLACK) else target)
+            return max(wanted * (1 + _SLACK), target + 1.0), state
+        return self._lowered(wanted, history, target, state, now), state
 
-    def _rise(self, history: list[list[float]], now: float) -> float:
-        """By how much the work will have grown after a cold start, if it goes on as it did."""
-        recent = [pair for pair in history if now - pair[0] <= self._cold_start_s]
-        if len(recent) < 3:
-            return 0.0
-        middle = len(recent) // 2
-        early, late = recent[:middle], recent[middle:]
-        span = _mean(late, 0) - _mean(early, 0)
-        return max(0.0, (_mean(late, 1) - _mean(early, 1)) / span * self._cold_start_s)
+    def _replicas_for(self, work: float) -> float:
+        beyond_one = max(0.0, work - self._utilization)
+        return work / self._utilization + self._headroom * math.sqrt(beyond_one)
+
+    def _coming(self, history: list[list[float]], now: float) -> float:
+        """The work after a cold start, if it goes on growing as it did.
+
+        It grows where it has grown from the first third of the time looked at to the second, and
+        from there to the last: a jump does not go on, and chance rarely does.
+        """
+        span_s = _TREND_COLD_STARTS * self._cold_start_s
+        thirds: tuple[list[list[float]], ...] = ([], [], [])
+        for pair in history:
+            age = (now - pair[0]) / span_s
+            if age < 1:
+                thirds[2 - int(3 * age)].append(pair)
+        if not all(thirds):
+            seen_s = now - history[0][0]
+            return _mean(history, 1) if seen_s >= span_s / 3 else 0.0
+        at, work = zip(*((_mean(third, 0), _mean(third, 1)) for third in thirds), strict=True)
+        rise = min((work[i + 1] - work[i]) / (at[i + 1] - at[i]) for i in (0, 1))
+        coming = work[2] + max(0.0, rise) * (now + self._cold_start_s - at[2])
+        return float(min(coming, work[2] * _MOST_GROWTH))
+
+    def _lowered(
+        self,
+        wanted: float,
+        history: list[list[float]],
+        target: int,
+        state: dict[str, Any],
+        now: float,
+    ) -> float:
+        """Fewer replicas than `target`, where that is safe and worth a change."""
+        if now - state[_SINCE] < self._keep_s or now - state.get(_BEHIND, -math.inf) < _CLEAR_S:
+            return float(target)
+        # What was needed lately is kept, but not what only worked a backlog off.
+        lately = sorted(work for at, work in history if now - at <= self._keep_s) or [0.0]
+        most = lately[int(_SUFFICED * len(lately))]
+        needed = max(wanted, self._replicas_for(most))
+        needed = math.ceil(needed * (1 + _SLACK))
+        return float(needed if needed < target * (1 - 2 * _SLACK) else target)
 
 
 def _backlog_seen(before: list[float] | None, now: float, backlog_s: float) -> list[float]:

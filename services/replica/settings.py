@@ -49,6 +49,10 @@ class ReplicaSettings(BaseSettings):
     """Replicas there always are. 0: the first call after a quiet time waits for a cold start."""
     max_replicas: int = Field(default=1, ge=1)
     """Replicas at most. Above `min_replicas`, the work that comes in decides how many."""
+    scaling_headroom: float = Field(default=1.5, ge=0)
+    """Where replicas scale: room for jumps of the load beyond what one replica takes, in standard
+    deviations of the work. Higher: shorter waits when it jumps, more replicas at all times."""
+
     target_utilization: float = Field(default=0.7, gt=0, le=1)
     """The share of its time that a replica should be busy, where their number follows the work."""
     cold_start_s: float = Field(default=90.0, gt=0)

@@ -94,18 +94,31 @@ def run(policy: WorkPolicy, seconds: int, make: Any, state: dict[str, Any] | Non
 
 
 def test_replicas_that_keep_up_are_left_alone() -> None:
-    answers = run(WorkPolicy(keep_s=60), 600, lambda _: context(4, 0.6))
+    answers = run(WorkPolicy(keep_s=60), 600, lambda _: context(4, 0.4))
     assert set(answers) == {4}
 
 
 def test_work_above_the_utilization_asks_for_more() -> None:
-    answers = run(WorkPolicy(keep_s=60), 60, lambda _: context(4, 0.95))
+    answers = run(WorkPolicy(keep_s=60, cold_start_s=30), 60, lambda _: context(4, 0.95))
     assert answers[-1] >= 4 * 0.95 / 0.7
 
 
+def test_headroom_is_for_more_than_one_replicas_work() -> None:
+    """A jump is answered by what is there already; little work costs no second replica."""
+
+    def settled(headroom: float, busy: float, replicas: int) -> float:
+        policy = WorkPolicy(headroom=headroom, keep_s=60)
+        return float(run(policy, 600, lambda _: context(replicas, busy))[-1])
+
+    assert settled(1.5, 0.7, 1) == settled(0.0, 0.7, 1) == 1
+    assert settled(0.0, 0.6, 4) == 4
+    assert settled(1.5, 0.6, 4) >= 2.4 / 0.7 + 1.5 * 1.3
+    assert settled(3.0, 0.6, 4) > settled(1.5, 0.6, 4)
+
+
 def test_growth_is_met_before_it_arrives() -> None:
-    steady = run(WorkPolicy(cold_start_s=60), 60, lambda _: context(10, 0.6))
-    rising = run(WorkPolicy(cold_start_s=60), 60, lambda s: context(10, 0.3 + 0.3 * s / 60))
+    steady = run(WorkPolicy(cold_start_s=30), 60, lambda _: context(10, 0.6))
+    rising = run(WorkPolicy(cold_start_s=30), 60, lambda s: context(10, 0.3 + 0.3 * s / 60))
     assert max(rising) > max(steady)
 
 
@@ -129,7 +142,7 @@ def test_who_waits_for_the_first_replica_gets_one() -> None:
 
 def test_replicas_stay_for_a_while_and_then_go() -> None:
     def seen(second: int) -> Context:
-        return context(8, 0.7 if second < 300 else 0.05, target=8)
+        return context(8, 0.4 if second < 300 else 0.05, target=8)
 
     answers = run(WorkPolicy(keep_s=120), 600, seen)
     assert set(answers[:400]) == {8}
@@ -143,7 +156,14 @@ def test_nothing_goes_before_enough_was_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"utilization": 0}, {"utilization": 1.5}, {"cold_start_s": 0}, {"keep_s": -1}]
+    "values",
+    [
+        {"utilization": 0},
+        {"utilization": 1.5},
+        {"headroom": -1},
+        {"cold_start_s": 0},
+        {"keep_s": -1},
+    ],
 )
 def test_impossible_settings_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
