@@ -307,7 +307,6 @@ def _instance(
         crop = visible[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         x0, y0 = at[0] + int(columns[0]), at[1] + int(rows[0])
         box = (x0, y0, x0 + crop.shape[1], y0 + crop.shape[0])
-    small = area < MIN_IMAGE_FRACTION * frame[0] * frame[1]
     return SceneInstance(
         concept=concept,
         visible=crop,
@@ -315,5 +314,17 @@ def _instance(
         frame=frame,
         area=area,
         visible_fraction=fraction,
-        dont_care=small or fraction < MIN_VISIBLE_FRACTION,
+        dont_care=is_dont_care(area, fraction, frame),
     )
+
+
+def is_dont_care(area: int, visible_fraction: float, frame: tuple[int, int]) -> bool:
+    """Whether so little of an instance can be seen that it is neither wanted nor counted against.
+
+    Args:
+        area: its visible pixels.
+        visible_fraction: of its whole area, 0 to 1.
+        frame: width and height of the image.
+    """
+    small = area < MIN_IMAGE_FRACTION * frame[0] * frame[1]
+    return small or visible_fraction < MIN_VISIBLE_FRACTION

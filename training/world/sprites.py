@@ -74,8 +74,7 @@ class SpriteSheet:
             degrees: counter-clockwise; the result's box grows with it.
             mirrored: left and right exchanged before it is turned.
         """
-        level = next((level for level in _LEVELS if level >= longer_side), _LEVELS[-1])
-        image = _resized(self._levels[concept, level], longer_side)
+        image = _resized(self._level(concept, longer_side), longer_side)
         if mirrored:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if degrees:
@@ -85,6 +84,53 @@ class SpriteSheet:
         rows, columns = np.flatnonzero(alpha.max(1)), np.flatnonzero(alpha.max(0))
         tight = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return Sprite(pixels[..., :3][tight], alpha[tight])
+
+    def pose_at(
+        self,
+        concept: int,
+        center: tuple[float, float],
+        longer_side: float,
+        degrees: float = 0.0,
+        mirrored: bool = False,
+    ) -> tuple[Sprite, tuple[int, int]]:
+        """One sprite around a point between pixels, for motion without jumps of a whole pixel.
+
+        Args:
+            concept: index in the vocabulary.
+            center: x and y of the sprite's center in the frame, pixels.
+            longer_side: pixels, of the upright sprite.
+            degrees: counter-clockwise.
+            mirrored: left and right exchanged before it is turned.
+
+        Returns:
+            The sprite and the x and y of its upper left pixel in the frame; its rim may be empty.
+        """
+        image = self._level(concept, longer_side)
+        scale = max(image.size) / longer_side
+        cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        half = 0.5 / scale * np.array(image.size)
+        reach = np.abs([[cosine, sine], [sine, cosine]]) @ half + 1.0
+        left, top = (int(np.floor(c - r)) for c, r in zip(center, reach, strict=True))
+        right, bottom = (int(np.ceil(c + r)) for c, r in zip(center, reach, strict=True))
+        # From a pixel of the result to one of the sprite; image rows point down.
+        across, down = scale * np.array([cosine, -sine]), scale * np.array([sine, cosine])
+        if mirrored:
+            across = -across
+        middle = np.array([left - center[0], top - center[1]])
+        offsets = 0.5 * np.array(image.size) + (across @ middle, down @ middle)
+        coefficients = (*across, offsets[0], *down, offsets[1])
+        resampling = Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BICUBIC
+        pixels = np.asarray(
+            image.transform(
+                (right - left, bottom - top), Image.Transform.AFFINE, coefficients, resampling
+            )
+        ).astype(np.float32)
+        return Sprite(pixels[..., :3], pixels[..., 3] / np.float32(255.0)), (left, top)
+
+    def _level(self, concept: int, longer_side: float) -> Image.Image:
+        """The smallest copy that need not be enlarged, or else the largest there is."""
+        level = next((level for level in _LEVELS if level >= longer_side), _LEVELS[-1])
+        return self._levels[concept, level]
 
 
 def _resized(image: Image.Image, longer_side: float) -> Image.Image:
