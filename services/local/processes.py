@@ -30,6 +30,15 @@ class ProcessRef:
         """The process that has `pid` now; raises `psutil.NoSuchProcess` if there is none."""
         return cls(pid, psutil.Process(pid).create_time())
 
+    @classmethod
+    def of_child(cls, pid: int) -> "ProcessRef":
+        """A child that was started just now, and may have ended and been reaped since."""
+        try:
+            return cls.of(pid)
+        except psutil.NoSuchProcess:
+            # Whoever gets the pid later started later than this.
+            return cls(pid, 0.0)
+
     def resolve(self) -> psutil.Process | None:
         """The living process, or None if it ended, even if another process has its pid by now."""
         try:

@@ -338,7 +338,7 @@ class Supervisor:
         finally:
             os.close(writer)
         self._children[name] = child
-        ref = ProcessRef.of(child.pid)
+        ref = ProcessRef.of_child(child.pid)
         self._change(processes={**self._state.processes, name: ref})
         task = asyncio.create_task(_pump(reader, log, on_event))
         self._tasks.add(task)

@@ -51,3 +51,10 @@ def test_an_ended_process_is_waited_for() -> None:
         assert not processes.wait_gone(ref, 0.05)
         child.kill()
         assert processes.wait_gone(ref, 5.0)
+
+
+def test_a_child_may_have_ended_before_it_is_looked_at() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()  # reaped: nobody has its pid
+    assert not ProcessRef.of_child(child.pid).alive
+    assert ProcessRef.of_child(os.getpid()) == ProcessRef.of(os.getpid())
