@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -112,14 +112,14 @@ class SegmenterBench:
         engine.close()
 
     async def _calls(self, segmenter: Segmenter, metrics: RecordedMetrics) -> None:
-        await self._latency(segmenter)
-        await self._throughput(segmenter, metrics)
-
-    async def _latency(self, segmenter: Segmenter) -> None:
-        report, runs = self._report, self._runs
         card = CardLoop(
             self._folder, self._tokenizer(), self._device, segmenter_dtype(self._device)
         )
+        await self._latency(segmenter, card)
+        await self._throughput(segmenter, card, metrics)
+
+    async def _latency(self, segmenter: Segmenter, card: CardLoop) -> None:
+        report, runs = self._report, self._runs
         size = "x".join(map(str, self._size))
 
         alone = await timed_calls(lambda _: self._ask(segmenter, next(self._files), 1), runs)
@@ -144,10 +144,9 @@ class SegmenterBench:
         report.add("16 phrases on a new picture", many.median_ms, "ms", base.median_ms)
         report.add("16 phrases against one", many.median_ms / alone.median_ms, "times")
 
-    async def _throughput(self, segmenter: Segmenter, metrics: RecordedMetrics) -> None:
-        card = CardLoop(
-            self._folder, self._tokenizer(), self._device, segmenter_dtype(self._device)
-        )
+    async def _throughput(
+        self, segmenter: Segmenter, card: CardLoop, metrics: RecordedMetrics
+    ) -> None:
         done, began = 0, time.perf_counter()
         while time.perf_counter() < began + self._seconds / 2:
             card.answer(next(self._files), "dog", threshold=1e-9)
@@ -194,16 +193,7 @@ class SegmenterBench:
         spent = timed(lambda: to_model_input(decode(self._picture, ImageLimits()), size), runs)
         report.add("step: decode and resize, one thread", spent.median_ms, "ms")
         for batch in (1, 2, 4, 8, 16):
-            images = [tensor] * batch
-            flops = _flops(lambda images=images: engine.encode_images(images))
-            spent = timed(partial(engine.encode_images, images), runs)
-            rate = flops / spent.median_ms / 1e9
-            report.add(
-                f"step: encode {batch}",
-                spent.median_ms,
-                "ms",
-                note=f"{flops / 1e9:.0f} GFLOP, {rate:.1f} TFLOP/s",
-            )
+            self._step(f"encode {batch}", partial(engine.encode_images, [tensor] * batch))
         (image,) = engine.encode_images([tensor])
         report.add("an embedding", image.nbytes / 1e6, "MB")
         spent = timed(lambda: engine.encode_texts(["dog"]), runs)
@@ -211,18 +201,18 @@ class SegmenterBench:
         texts = engine.encode_texts([f"dog {i}" for i in range(32)])
         for batch in (1, 4, 16, 32):
             pairs = [Pair(image, texts[i], boxes, labels) for i in range(batch)]
-            flops = _flops(lambda pairs=pairs: engine.detect(pairs))
-            spent = timed(partial(engine.detect, pairs), runs)
-            rate = flops / spent.median_ms / 1e9
-            report.add(
-                f"step: detect {batch} phrases",
-                spent.median_ms,
-                "ms",
-                note=f"{flops / 1e9:.0f} GFLOP, {rate:.1f} TFLOP/s",
-            )
+            self._step(f"detect {batch} phrases", partial(engine.detect, pairs))
         report.run("kernels", lambda: _kernels(engine, tensor, texts[0], boxes, labels), 10)
         report.run("candidates", lambda: self._candidates(engine, tensor), 100)
         engine.close()
+
+    def _step(self, name: str, work: Callable[[], Any]) -> None:
+        """One step's time, the operations in it, and the rate that makes."""
+        flops = _flops(work)
+        spent = timed(work, self._runs)
+        rate = flops / spent.median_ms / 1e9
+        note = f"{flops / 1e9:.0f} GFLOP, {rate:.1f} TFLOP/s"
+        self._report.add(f"step: {name}", spent.median_ms, "ms", note=note)
 
     def _candidates(self, engine: Any, tensor: torch.Tensor) -> None:
         """What may pay: the encoder replayed from a CUDA graph, and compiled."""
@@ -300,7 +290,7 @@ def _least_iou(a: torch.Tensor, b: torch.Tensor) -> float:
     )
 
 
-def _flops(work: Any) -> int:
+def _flops(work: Callable[[], Any]) -> int:
     """Multiply-adds count twice, as torch counts them; attention kernels are counted too."""
     counter = FlopCounterMode(display=False)
     with counter:

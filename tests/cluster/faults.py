@@ -1,7 +1,8 @@
 """Faults under load, and what callers notice of them: for every test that ends something."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -37,6 +38,18 @@ def end(component: str, node: str = "", *options: str) -> Callable[[Namespace], 
         release.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", *options)
 
     return happen
+
+
+@contextmanager
+def loads_of_both_kinds(release: Namespace) -> Iterator[dict[str, Load]]:
+    """Steady calls that need the segmenter, and such that need the planner as well."""
+    with (
+        release.load(callers=2, pause_s=0.3, name="phrases") as phrases,
+        release.load(
+            callers=2, pause_s=0.3, instruction="all the dogs", name="instructions"
+        ) as instructions,
+    ):
+        yield {"phrases": phrases, "instructions": instructions}
 
 
 def broken_promises(

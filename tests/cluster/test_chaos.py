@@ -21,7 +21,7 @@ from tests.cluster.conftest import (
     serving,
     until,
 )
-from tests.cluster.faults import NOW, Fault, broken_promises, end
+from tests.cluster.faults import NOW, Fault, broken_promises, end, loads_of_both_kinds
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -92,13 +92,8 @@ def release(cluster: None) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="module")
 def loads(release: Namespace) -> Iterator[dict[str, Load]]:
-    with (
-        release.load(callers=2, pause_s=0.3, name="phrases") as phrases,
-        release.load(
-            callers=2, pause_s=0.3, instruction="all the dogs", name="instructions"
-        ) as both,
-    ):
-        yield {"phrases": phrases, "instructions": both}
+    with loads_of_both_kinds(release) as loads:
+        yield loads
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chart.conftest import CHART
-from tests.cluster.conftest import LOCKED_DOWN, RELEASE, Namespace, namespace, profile, until
-from tests.cluster.faults import NOW, Fault, broken_promises, end
+from tests.cluster.conftest import (
+    LOCKED_DOWN,
+    MODELS,
+    RELEASE,
+    Namespace,
+    namespace,
+    profile,
+    until,
+)
+from tests.cluster.faults import NOW, Fault, broken_promises, end, loads_of_both_kinds
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -83,17 +91,7 @@ def serve_redis(release: Namespace, image: str) -> None:
     ids=lambda fault: fault.name,
 )
 def test_workers_outlive_their_head(fault: Fault, release: Namespace) -> None:
-    workers = release.names("planner", "segmenter") - {
-        pod["metadata"]["name"]
-        for model in ("planner", "segmenter")
-        for pod in release.pods(model, "head")
-    }
-    with (
-        release.load(callers=2, pause_s=0.3, name="phrases") as phrases,
-        release.load(
-            callers=2, pause_s=0.3, instruction="all the dogs", name="instructions"
-        ) as instructions,
-    ):
-        loads = {"phrases": phrases, "instructions": instructions}
+    workers = {pod["metadata"]["name"] for model in MODELS for pod in release.pods(model, "worker")}
+    with loads_of_both_kinds(release) as loads:
         assert not broken_promises(fault, release, loads, WHOLE, [])
-    assert workers <= release.names("planner", "segmenter")
+    assert workers <= release.names(*MODELS)
