@@ -48,6 +48,10 @@ test: $(READY) ## Run every test but those that need a cluster
 test-fast: $(READY) ## Run the tests that take no more than a moment each
 	$(PYTEST) -m "not serve and not slow"
 
+.PHONY: odd
+odd: $(READY) ## Try odd inputs as users have them: a table of input, what is right, what was seen
+	$(BIN)/python -m tests.odd
+
 .PHONY: lint
 lint: $(READY) ## Check style, types, the protos and the generated code
 	$(BIN)/ruff check .

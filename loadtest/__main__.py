@@ -1,7 +1,6 @@
 """`python -m loadtest`: assembles the benchmark; see the package."""
 
 import asyncio
-import json
 import os
 import platform
 import tempfile
@@ -25,6 +24,7 @@ from loadtest.scenarios import FULL, QUICK, Bench, Budget, Scenarios
 from loadtest.usage import Meter
 from services.cli.console import Exit, err, fail, out
 from services.cli.starting import starting
+from services.codecs import strict_json
 from services.local.models import StackEngine, stack_config
 from services.local.state import StackConfig
 from services.local.temporary import temporary_stack
@@ -72,7 +72,8 @@ def main(
     )
     show(report, out())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", "utf-8")
+    figures = strict_json.dumps(strict_json.finite(report.to_dict()), indent=2)
+    (folder / "bench.json").write_text(figures + "\n", "utf-8")
     (folder / "bench.md").write_text(markdown(report), "utf-8")
 
 

@@ -6,13 +6,12 @@ alone are used.
 """
 
 import asyncio
-import json
-import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.local import web
 from services.local.state import StackState
 
 # (name without "ray_", application or "", stage or cache or "")
@@ -25,7 +24,8 @@ _LOOK_EVERY_S = 1.0
 
 async def scrape(address: str) -> Counts:
     """Limelight's own metrics at `host:port`, summed over all other labels."""
-    text = await asyncio.to_thread(_get, f"http://{address}/metrics")
+    body = await asyncio.to_thread(web.get, f"http://{address}/metrics", 5)
+    text = body.decode()
     lines = [line for line in text.splitlines() if "limelight_" in line]
     counts: defaultdict[Key, float] = defaultdict(float)
     for family in text_string_to_metric_families("\n".join(lines)):
@@ -57,14 +57,7 @@ def difference(before: Counts, after: Counts) -> Counts:
 
 
 def ray_metrics_address(state: StackState) -> str | None:
-    """Where Ray serves the replicas' metrics: the stack's Serve process was told as an argument."""
-    process = state.processes["serve"].resolve()
-    if process is None:
+    """Where Ray serves the replicas' metrics, while its process lives."""
+    if state.processes["serve"].resolve() is None:
         return None
-    return f"127.0.0.1:{json.loads(process.cmdline()[-1])['ray_metrics_port']}"
-
-
-def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        text: str = answer.read().decode()
-    return text
+    return state.addresses.get("ray_metrics")

@@ -7,7 +7,6 @@ import json
 import math
 import time
 import urllib.parse
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,8 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
+
+from services.local import web
 
 _COLUMNS = 3
 _POINTS = 120
@@ -31,8 +32,7 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its API; raises OSError where it cannot be had."""
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=30) as response:
-            return json.loads(response.read())["data"]
+        return json.loads(web.get(url, 30))["data"]
 
     def course(self, query: str, start: float, end: float) -> list[tuple[dict[str, str], Any]]:
         """The query's series between two Unix times: labels, and rows of time and value.

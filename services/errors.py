@@ -4,13 +4,15 @@ Data flows client -> gateway -> planner or segmenter, and each arrow has its err
 is wrong (`InvalidRequest`, `InvalidMedia`), a service that is full (`Overloaded`), a clock that ran
 out (`DeadlinePassed`), a peer that is away (`Unavailable`), and faults of our own (`Internal`).
 Root and reasons come from `limelight.faults`, which the client shares. `services.rpc.status` holds
-the one table from these classes to gRPC statuses.
+the one table from these classes to gRPC statuses. A `CheckpointError` comes before any request: a
+model's files cannot be served or trained.
 """
 
 from limelight.faults import InvalidRequest, Reason, ServiceError
 
 __all__ = [
     "Cancelled",
+    "CheckpointError",
     "DeadlinePassed",
     "Internal",
     "InvalidMedia",
@@ -58,3 +60,11 @@ class Internal(ServiceError):
 
     def __init__(self, message: str = "internal error") -> None:
         super().__init__(Reason.INTERNAL, message)
+
+
+class CheckpointError(ValueError):
+    """A model's files cannot be loaded, or what was loaded does not work.
+
+    The message, one line, names the file, says what is wrong with it, what was expected, and where
+    it can be known what to do.
+    """

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from services.codecs import strict_json
 from services.rpc.calls import log_fields
 
 
@@ -29,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in fields.items() if value is not None}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(strict_json.finite(line), ensure_ascii=False, default=str)
 
 
 def configure(level: str, stream: TextIO | None = None, **fields: str) -> None:

@@ -1,16 +1,16 @@
 """Reading metrics as Prometheus does, with the parser of its client library."""
 
-import urllib.request
 from collections.abc import Iterator, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from services.local import web
+
 
 def scraped(address: str) -> Iterator[Sample]:
     """Every sample on the metrics page of `address`, host:port."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as response:
-        text = response.read().decode()
+    text = web.get(f"http://{address}/metrics", 60).decode()
     for family in text_string_to_metric_families(text):
         yield from family.samples
 

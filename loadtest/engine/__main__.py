@@ -1,6 +1,5 @@
 """`python -m loadtest.engine`: measure the engines on this machine; see the package."""
 
-import json
 import tempfile
 from dataclasses import asdict
 from enum import StrEnum
@@ -14,6 +13,7 @@ from loadtest.engine.planner import bench as bench_planner
 from loadtest.engine.random_weights import save_sam3
 from loadtest.engine.report import BenchReport
 from loadtest.engine.segmenter import SegmenterBench
+from services.codecs import strict_json
 from services.segmenter.settings import SHIPPED
 
 app = typer.Typer(add_completion=False)
@@ -61,7 +61,8 @@ def main(
     finally:
         print(f"\n{name}\n\n{report.table()}", flush=True)
         if out:
-            out.write_text(json.dumps({"device": name, **asdict(report)}, indent=1))
+            figures = {"device": name, **asdict(report)}
+            out.write_text(strict_json.dumps(strict_json.finite(figures), indent=1))
     raise typer.Exit(1 if report.failures else 0)
 
 

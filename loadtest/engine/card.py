@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Sam3Model
+from transformers import Sam3Model
 
+from services.replica.checkpoints import SAM3
+from services.replica.loading import load_model, load_tokenizer
 from services.segmenter.preprocessing import normalized, to_model_input
 
 
@@ -27,8 +29,8 @@ class CardLoop:
     """
 
     def __init__(self, folder: Path, tokenizer: Path, device: str, dtype: torch.dtype) -> None:
-        self.model: Any = Sam3Model.from_pretrained(folder, dtype=dtype).to(device).eval()
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self.model: Any = load_model(Sam3Model, str(folder), SAM3, dtype=dtype).to(device)
+        self._tokenizer = load_tokenizer(str(tokenizer))
         self._device = device
         self._size = int(self.model.config.vision_config.backbone_config.image_size)
         self._length = int(self.model.config.text_config.max_position_embeddings)

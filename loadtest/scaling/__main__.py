@@ -1,6 +1,5 @@
 """`python -m loadtest.scaling`: our policy and Ray Serve's own, side by side on simulated load."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from ray.serve.config import AutoscalingConfig
 
 from loadtest.scaling.loads import SHAPES, LoadShape
 from loadtest.scaling.simulator import Context, Decide, Outcome, Site, simulate
+from services.codecs import strict_json
 from services.replica.scaling import WorkPolicy
 
 
@@ -110,7 +110,7 @@ def main(
             for name, outcome in outcomes.items()
         }
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+        json_file.write_text(strict_json.dumps(strict_json.finite(figures), indent=2) + "\n")
 
 
 if __name__ == "__main__":

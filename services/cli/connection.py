@@ -1,10 +1,11 @@
 """The address that a command talks to."""
 
 from pathlib import Path
+from typing import NoReturn
 
 from services.cli.console import Exit, fail
 from services.local.stack import Stack
-from services.local.state import Phase, default_root
+from services.local.state import Phase, default_root, running_names
 
 
 def local_stack(state_dir: Path | None, name: str) -> Stack:
@@ -18,12 +19,7 @@ def resolve(address: str | None, state_dir: Path | None, name: str) -> str:
         return address
     state = local_stack(state_dir, name).running()
     if state is None:
-        which = "" if name == "default" else f" named {name!r}"
-        fail(
-            f"no local stack{which} is running",
-            Exit.NO_STACK,
-            "start one with: limelight up   (or talk to a deployment with --address HOST:PORT)",
-        )
+        fail_without_stack(state_dir, name)
     if state.phase is not Phase.READY:
         fail(
             f"the local stack is {state.phase}: {state.stage}",
@@ -31,3 +27,20 @@ def resolve(address: str | None, state_dir: Path | None, name: str) -> str:
             "limelight status shows how far it is",
         )
     return state.addresses["gateway"]
+
+
+def fail_without_stack(state_dir: Path | None, name: str) -> NoReturn:
+    """End the command because no stack of that name runs, and name those that do."""
+    where = "" if state_dir is None else f" with its state in {state_dir}"
+    others = running_names(state_dir or default_root())
+    if not others:
+        fail(
+            f"no local stack is running{where}",
+            Exit.NO_STACK,
+            "start one with: limelight up   (or talk to a deployment with --address HOST:PORT)",
+        )
+    fail(
+        f"no local stack named {name!r} is running{where}; running: {', '.join(others)}",
+        Exit.NO_STACK,
+        f"choose one with --name, or start this one with: limelight up --name {name}",
+    )

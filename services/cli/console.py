@@ -54,7 +54,12 @@ def fail_call(error: LimelightError, address: str) -> NoReturn:
     The exit code is `NO_STACK` where nothing answers, else `FAILED`.
     """
     if error.unreachable:
-        fail(f"nothing answers at {address}", Exit.NO_STACK, "start a local stack: limelight up")
+        hint = "to go there without it, name the host in no_proxy"
+        fail(
+            f"nothing answers at {address}: {error.message}",
+            Exit.NO_STACK,
+            hint if error.proxy else "start a local stack: limelight up",
+        )
     code = error.code.name
     label = f"{code} ({error.reason})" if error.reason else code
     where = f" [{error.field}]" if error.field else ""

@@ -1,6 +1,6 @@
 """`limelight segment`: one picture, one answer."""
 
-import json
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from services.cli import options
 from services.cli.connection import resolve
 from services.cli.console import Exit, err, fail, fail_call, out
 from services.cli.tables import show
+from services.codecs import strict_json
 
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -58,8 +59,8 @@ def segment(
         list[str] | None,
         typer.Option(
             metavar="x0,y0,x1,y1[:neg]",
-            help="A box, in pixels, around an example of what is wanted, or (:neg) is not; may be "
-            "repeated. With one --phrase it refines the phrase.",
+            help="A box, in pixels, around an example of what is wanted; may be repeated. With one "
+            "--phrase it refines the phrase. With :neg the thing in it is left out.",
         ),
     ] = None,
     overlay: Annotated[
@@ -102,6 +103,7 @@ def segment(
             help="Whether the planner looks at the candidates. Default: as its plan says.",
         ),
     ] = None,
+    accept_damaged: options.AcceptDamaged = False,
     timeout: options.Timeout = 120.0,
     address: options.Address = None,
     name: options.Name = "default",
@@ -125,13 +127,16 @@ def segment(
                 max_instances=max_instances,
                 review=review,
                 renders=[file.render for file in files],
+                accept_damaged=accept_damaged,
                 timeout=timeout,
             )
         except LimelightError as error:
             fail_call(error, where)
+        except (TypeError, ValueError) as exc:  # an argument that no request can hold
+            fail(str(exc), Exit.USAGE)
     written = _write(answer, files, masks)
     if as_json:
-        typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
+        _echo_json(answer)
     else:
         show(answer, out())
     for path in written:
@@ -143,6 +148,8 @@ def queries_of(phrases: list[str], boxes: list[str]) -> list[ConceptQuery] | Non
     exemplars = tuple(parse_box(text) for text in boxes)
     if exemplars and len(phrases) > 1:
         fail("--box goes with one --phrase, or with none", Exit.USAGE)
+    if exemplars and not phrases and not any(exemplar.positive for exemplar in exemplars):
+        fail("--box …:neg goes with a --phrase, or with a --box of what is wanted", Exit.USAGE)
     if exemplars:
         return [ConceptQuery(phrases[0] if phrases else "", exemplars)]
     return [ConceptQuery(phrase) for phrase in phrases] or None
@@ -181,7 +188,17 @@ def render_files_of(
         files.append(RenderFile(path, Render("background", _format(path), behind)))  # type: ignore[arg-type]
     elif background_out is not None:
         fail("--background-out needs --background", Exit.USAGE)
+    _refuse_overwriting(image, [file.path for file in files])
     return files
+
+
+def _refuse_overwriting(image: str, paths: list[Path]) -> None:
+    """End the command if a picture would be written over another one, or over the one it is of."""
+    taken = set() if image == "-" else {Path(image).resolve()}
+    for path in paths:
+        if (real := path.resolve()) in taken:
+            fail(f"{path} would be written over: it is the picture, or named twice", Exit.USAGE)
+        taken.add(real)
 
 
 def _format(path: Path, transparent: bool = False) -> str:
@@ -196,8 +213,9 @@ def _format(path: Path, transparent: bool = False) -> str:
 
 
 def _background(text: str) -> str | bytes:
-    if Path(text).is_file():
-        return Path(text).read_bytes()
+    with contextlib.suppress(ValueError, OSError):  # not even a path
+        if Path(text).is_file():
+            return _read(text)
     try:
         return "#{:02x}{:02x}{:02x}".format(*ImageColor.getcolor(text, "RGB"))  # type: ignore[misc]
     except ValueError:
@@ -207,10 +225,21 @@ def _background(text: str) -> str | bytes:
 def _read(image: str) -> bytes:
     if image == "-":
         return sys.stdin.buffer.read()
+    if not image:
+        fail("the picture's path is empty", Exit.USAGE)
     try:
         return Path(image).read_bytes()
     except OSError as exc:
         fail(f"{image}: {exc.strerror}", Exit.USAGE)
+
+
+def _echo_json(answer: Segmentation) -> None:
+    """Print the answer as UTF-8, whatever the terminal's encoding: JSON has no other."""
+    try:
+        text = strict_json.dumps(answer.to_dict(), ascii_only=False)
+    except ValueError as exc:
+        fail(f"the answer is broken: {exc}")
+    typer.echo(text.encode())
 
 
 def _write(answer: Segmentation, files: list[RenderFile], masks: Path | None) -> list[Path]:

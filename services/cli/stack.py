@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from typing import Annotated, Any
 
 import typer
@@ -12,14 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli import options
-from services.cli.connection import local_stack
+from services.cli.connection import fail_without_stack, local_stack
 from services.cli.console import Exit, err, fail, out
 from services.cli.starting import starting
+from services.codecs import strict_json
+from services.errors import CheckpointError
 from services.local.description import describe, describe_remote
-from services.local.models import CheckpointMissing, CheckpointProfile, StackEngine, stack_config
+from services.local.models import CheckpointProfile, StackEngine, stack_config
 from services.local.ports import LOOPBACK
 from services.local.stack import Stack
-from services.local.state import Phase, StackConfig, StackState
+from services.local.state import Phase, StackConfig, StackState, default_root, running_names
 
 UP_EXAMPLES = """
 [bold]Examples[/bold]
@@ -93,7 +94,7 @@ def up(
             port=port,
             metrics_port=metrics_port,
         )
-    except CheckpointMissing as exc:
+    except CheckpointError as exc:
         fail(str(exc), Exit.USAGE)
     stack, console = local_stack(state_dir, name), err()
     if foreground:
@@ -105,6 +106,8 @@ def up(
     except KeyboardInterrupt:
         stack.stop()
         raise typer.Exit(Exit.INTERRUPTED) from None
+    except OSError as exc:  # the folder of its state
+        fail(str(exc), Exit.USAGE)
     if fresh:
         console.print(_ready(state), soft_wrap=True)
     else:
@@ -126,7 +129,12 @@ def down(
     stack = local_stack(state_dir, name)
     with console.status("stopping") if console.is_terminal else contextlib.nullcontext():
         stopped = stack.stop()
-    console.print("stopped" if stopped else "nothing was running")
+    if stopped:
+        console.print("stopped")
+        return
+    others = running_names(state_dir or default_root())
+    named = f" under the name {name!r}; running: {', '.join(others)}" if others else ""
+    console.print(Text(f"nothing was running{named}"), soft_wrap=True)
 
 
 def status(
@@ -145,12 +153,14 @@ def status(
     state = local_stack(state_dir, name).running()
     if state is None:
         if as_json:
-            typer.echo(json.dumps({"name": name, "phase": "stopped", "services": []}))
+            others = running_names(state_dir or default_root())
+            stopped = {"name": name, "phase": "stopped", "services": [], "running": others}
+            typer.echo(strict_json.dumps(stopped))
             raise typer.Exit(Exit.NO_STACK)
-        fail("no local stack is running", Exit.NO_STACK, "start one with: limelight up")
+        fail_without_stack(state_dir, name)
     report = describe(state)
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        typer.echo(strict_json.dumps(report, indent=2))
     else:
         _show(report)
     healthy = all(service["health"] == "serving" for service in report["services"])
@@ -179,7 +189,8 @@ def _ready(state: StackState) -> Text:
         ("ready", "bold green"),
         f" in {state.ready_s:.1f} s at ",
         (state.addresses["gateway"], "bold"),
-        f"  (metrics http://{state.addresses['metrics']}/metrics)",
+        f"  (metrics http://{state.addresses['metrics']}/metrics, "
+        f"Ray's http://{state.addresses['ray_metrics']}/metrics)",
     )
 
 
@@ -192,17 +203,20 @@ def _show(report: dict[str, Any]) -> None:
         f"up {hours}:{minutes:02}:{seconds:02}"
     )
     console.print(_table(report["services"]))
-    if report["metrics"]:
-        console.print(f"[dim]metrics[/dim] http://{report['metrics']}/metrics")
+    for key, what in (("metrics", "metrics"), ("ray_metrics", "metrics of the models, by Ray")):
+        if report[key]:
+            console.print(f"[dim]{what}[/dim] http://{report[key]}/metrics")
 
 
 def _show_remote(address: str, as_json: bool) -> None:
     report = describe_remote(address)
     services = report["services"]
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        typer.echo(strict_json.dumps(report, indent=2))
     else:
         out().print(_table(services))
+        if report["proxy"]:
+            out().print(Text(f"through the proxy {report['proxy']}", style="dim"))
     if all(service["health"] == "serving" for service in services):
         raise typer.Exit(Exit.OK)
     unreachable = all(service["health"] == "unreachable" for service in services)

@@ -85,6 +85,7 @@ def _body(answer: Segmentation) -> list[RenderableType]:
         parts.append(instance_table(answer))
     if answer.summary:
         parts.append(Text(answer.summary, style="" if answer.instances else "yellow"))
+    parts += [Text(warning, style="yellow") for warning in answer.warnings]
     return [*parts, footer(answer)]
 
 

@@ -25,7 +25,10 @@ def verify(
     wait: Annotated[
         float,
         typer.Option(
-            min=0, metavar="SECONDS", help="How long to try again while the service is away."
+            min=0,
+            metavar="SECONDS",
+            callback=options.finite,
+            help="How long to try again while the service is away.",
         ),
     ] = 0.0,
     address: options.Address = None,

@@ -1,1 +1,1 @@
-"""Images and masks as bytes: decoding, run lengths, rendering. No gRPC, no torch."""
+"""Images, masks and text as bytes: decoding, rendering, strict JSON. No gRPC, no torch."""

@@ -13,6 +13,7 @@ and 23008-12 (HEIF); Microsoft's BITMAPINFOHEADER.
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ class Header:
     `declared` are the sizes (width, height) it names: one, or for AVIF and HEIF, where only their
     own libraries can tell which counts, one for each item; `frames` is at least how many there are;
     `orientation` is Exif's, 1 to 8; `min_is_white` marks 16-bit TIFFs whose zero is white;
-    `essential` is a file of the same format without what pixels do not need.
+    `essential` is a file of the same format without what pixels do not need, its ends put right
+    where the file was cut after its pixels; `fault` says which pixels it has not, as far as that
+    can be seen without decoding, and is empty where it has all.
     """
 
     format: str
@@ -62,6 +65,7 @@ class Header:
     essential: bytes
     most_pixels: int = 1 << 62
     min_is_white: bool = False
+    fault: str = ""
 
 
 def read_header(data: bytes) -> Header:
@@ -196,9 +200,46 @@ def _jpeg(data: bytes) -> Header:
     height, width = struct.unpack_from(">HH", frame, 1)
     if progressive and data.count(b"\xff\xda", at) > _MAX_SCANS:
         _check_scans(data, at)
-    parts.append(data[at:])
+    fault = ""
+    if data.find(b"\xff\xd9", at) >= 0:
+        parts.append(data[at:])
+    else:
+        end, fault = _last_scan(data, at, frame, progressive)
+        parts += [data[at:end], b"\xff\xd9"]
     most = _JPEG_PIXELS_A_BYTE * (len(data) - at)
-    return Header("JPEG", ((width, height),), frames, orientation, b"".join(parts), most)
+    return Header(
+        "JPEG", ((width, height),), frames, orientation, b"".join(parts), most, fault=fault
+    )
+
+
+def _last_scan(data: bytes, at: int, frame: bytes, progressive: bool) -> tuple[int, str]:
+    """Where the scans of a JPEG without an end marker end, and what they leave out if anything.
+
+    Its first scan's header is at `at`. Whether the last scan is whole, its decoder will find; which
+    scans are missing, it would not notice.
+    """
+    # By component: the bit below which each coefficient is still unknown; -1 where all of it is.
+    known = {frame[6 + 3 * i]: [-1] * 64 for i in range(frame[5])}
+    for _ in range(_MAX_BLOCKS):
+        marker = data[at + 1]
+        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0] if at + 4 <= len(data) else at
+        if end <= at or end > len(data):
+            break  # cut within a segment, which is after the last scan that can be read
+        if marker == 0xDA:
+            components = data[at + 5 : at + 5 + 2 * data[at + 4] : 2]
+            first, last, approximation = data[end - 3 : end]
+            span = range(first, min(last, 63) + 1) if progressive else range(64)
+            for component in set(components) & known.keys():
+                for index in span:
+                    known[component][index] = approximation & 15 if progressive else 0
+        found = _MARKER.search(data, end)
+        if found is None:
+            at = len(data)
+            break
+        at = found.start()
+    if all(bit == 0 for bits in known.values() for bit in bits):
+        return at, ""
+    return at, "it ends before its last scans"
 
 
 def _check_scans(data: bytes, at: int) -> None:
@@ -236,12 +277,22 @@ def _png(data: bytes) -> Header:
     at = 33
     for _ in range(_MAX_PNG_CHUNKS):
         if at + 8 > len(data):
-            raise _corrupt("is cut off: its last chunk is missing")
+            if packed == 0:
+                raise _corrupt("is cut off before its pixels")
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         if end > len(data):
-            raise _corrupt("is cut off within a chunk")
-        if kind in (b"IDAT", b"PLTE", b"tRNS", b"IEND"):
+            # What follows the pixels is not missed, and whether all of them are there is seen when
+            # they are inflated.
+            if kind == b"IDAT":
+                there = data[at + 8 : at + 8 + length]
+                parts.append(_png_chunk(kind, there))
+                packed += len(there)
+            if packed == 0:
+                raise _corrupt("is cut off before its pixels")
+            break
+        if kind in (b"IDAT", b"PLTE", b"tRNS"):
             parts.append(data[at:end])
         if kind == b"IDAT":
             packed += length
@@ -260,8 +311,13 @@ def _png(data: bytes) -> Header:
         raise _corrupt("has no pixels")
     if color == 3 and not has_palette:
         raise _corrupt("has palette pixels but no palette")
+    parts.append(_png_chunk(b"IEND", b""))
     most = _DEFLATE_RATIO * (packed + 1) * 8 // (depth * _PNG_CHANNELS[color])
     return Header("PNG", ((width, height),), frames, orientation, b"".join(parts), most)
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 # --- GIF ----------------------------------------------------------------------------------------
@@ -326,9 +382,6 @@ def _after_sub_blocks(data: bytes, at: int) -> int:
 
 
 def _webp(data: bytes) -> Header:
-    (size,) = struct.unpack_from("<I", data, 4)
-    if size + 8 > len(data):
-        raise _corrupt("is cut off: it is shorter than its header says")
     first = data[12:16]
     frames = orientation = 1
     if first == b"VP8X":
@@ -351,7 +404,42 @@ def _webp(data: bytes) -> Header:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         raise _corrupt("does not begin with a WebP chunk")
-    return Header("WEBP", ((width, height),), frames, orientation, data)
+    return Header("WEBP", ((width, height),), frames, orientation, _webp_pixels(data))
+
+
+_WEBP_PIXELS = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
+# What VP8X says of chunks that are left out: a profile, Exif and XMP.
+_WEBP_METADATA = 0x20 | 0x08 | 0x04
+
+
+def _webp_pixels(data: bytes) -> bytes:
+    """The file without its metadata, its sizes those of what there is.
+
+    The size in its first bytes has been wrong in files whose pixels are all there.
+    """
+    parts: list[bytes] = []
+    declared = 8 + struct.unpack_from("<I", data, 4)[0]
+    at = 12
+    has_picture = False
+    for _ in range(_MAX_BLOCKS):
+        if at + 8 > len(data):
+            break
+        kind, size = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + size]
+        if kind in _WEBP_PIXELS:
+            if len(body) < size:
+                if has_picture:
+                    break  # a later frame, which is not shown
+                raise _corrupt("is cut off within its pixels")
+            if kind == b"VP8X" and body:
+                body = bytes([body[0] & ~_WEBP_METADATA]) + body[1:]
+            parts += [struct.pack("<4sI", kind, size), body, b"\0" * (size & 1)]
+            has_picture |= kind in (b"ANMF", b"VP8 ", b"VP8L")
+        elif at >= declared:
+            break  # not the file's
+        at += 8 + size + (size & 1)
+    content = b"".join(parts)
+    return b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content
 
 
 def _riff_chunk(data: bytes, name: bytes) -> bytes:
@@ -392,7 +480,7 @@ def _tiff(data: bytes) -> Header:
     (count,) = struct.unpack_from(order + "H", data, directory)
     if count > _MAX_BLOCKS:
         raise _corrupt("has a directory of absurd length")
-    kept: list[bytes] = []
+    kept: dict[int, bytes] = {}
     values: dict[int, tuple[int, ...]] = {}
     for entry in range(directory + 2, directory + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
@@ -410,7 +498,7 @@ def _tiff(data: bytes) -> Header:
         )
         values[-tag] = (length,)
         if tag != _ORIENTATION:
-            kept.append(data[entry : entry + 12])
+            kept[tag] = data[entry : entry + 12]
 
     def one(tag: int, default: int) -> int:
         return (values.get(tag) or (default,))[0]
@@ -429,10 +517,23 @@ def _tiff(data: bytes) -> Header:
     _check_tiff_layout(values, width, height, samples)
     ratio = _TIFF_RATIOS.get(compression, 1 << 20)
     # A new directory after everything else, with no successor, and the header pointing to it.
-    padding = b"\0" * (len(data) % 2)
+    lengths = b"\0" * (len(data) % 2)
+    fault = ""
+    for offsets, counts in ((_STRIP_OFFSETS, _STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES)):
+        if offsets in kept and counts in kept:
+            there, last = _tiff_lengths(data, order, kept[offsets], kept[counts])
+            if there and not _tiff_ends(compression, last):
+                fault = "a strip or tile is cut off"
+            if len(there) > 4:
+                place = struct.pack(order + "I", len(data) + len(lengths))
+                lengths += there
+            else:
+                place = there
+            if there:
+                kept[counts] = struct.pack(order + "HHI", counts, 4, len(there) // 4) + place
     essential = b"".join((
-        data[:4], struct.pack(order + "I", len(data) + len(padding)), data[8:], padding,
-        struct.pack(order + "H", len(kept)), *kept, b"\0\0\0\0",
+        data[:4], struct.pack(order + "I", len(data) + len(lengths)), data[8:], lengths,
+        struct.pack(order + "H", len(kept)), *kept.values(), b"\0\0\0\0",
     ))  # fmt: skip
     orientation = one(_ORIENTATION, 1)
     (following,) = struct.unpack_from(order + "I", data, directory + 2 + 12 * count)
@@ -444,7 +545,53 @@ def _tiff(data: bytes) -> Header:
         essential,
         ratio * len(data) * 8 // (samples * bits),
         min_is_white=bits == 16 and one(_PHOTOMETRIC, 0) == 0,
+        fault=fault,
     )
+
+
+def _tiff_lengths(data: bytes, order: str, offsets: bytes, counts: bytes) -> tuple[bytes, bytes]:
+    """The lengths of the strips or tiles as far as the file has them, as 32-bit numbers, and the
+    bytes of the first that is shorter than it claims.
+
+    Empty where the directory's entries `offsets` and `counts` claim no byte beyond its end: a
+    decoder must not take for pixels what we put there.
+    """
+    columns = []
+    for entry in (offsets, counts):
+        _, kind, length = struct.unpack_from(order + "HHI", entry)
+        code = {3: "H", 4: "I"}.get(kind)
+        if code is None:
+            return b"", b""
+        fits = length * struct.calcsize(code) <= 4
+        source, at = (entry, 8) if fits else (data, struct.unpack_from(order + "I", entry, 8)[0])
+        columns.append(struct.unpack_from(f"{order}{length}{code}", source, at))
+    if len(columns[0]) != len(columns[1]):
+        return b"", b""
+    there = [max(0, min(n, len(data) - at)) for at, n in zip(*columns, strict=True)]
+    for at, claimed, length in zip(*columns, there, strict=True):
+        if length < claimed:
+            return struct.pack(f"{order}{len(there)}I", *there), data[at : at + length]
+    return b"", b""
+
+
+# The end of a facsimile block of T.6, twice the end of a line, as the last bits that are not zero.
+_END_OF_BLOCK = 0x001001
+
+
+def _tiff_ends(compression: int, strip: bytes) -> bool:
+    """Whether a strip that is shorter than it claims may be whole.
+
+    libtiff fills what a JPEG or a facsimile lacks, without a word: these must have their own end.
+    Of all others it says what is missing.
+    """
+    if compression == 7:
+        return strip.rstrip(b"\0").endswith(b"\xff\xd9")
+    if compression in (2, 3, 4):
+        tail = int.from_bytes(strip.rstrip(b"\0")[-4:], "big")
+        while tail and not tail & 1:
+            tail >>= 1
+        return tail & 0xFFFFFF == _END_OF_BLOCK
+    return True
 
 
 def _check_tiff_layout(
@@ -502,8 +649,13 @@ def _bmp(data: bytes) -> Header:
     if width < 0:
         raise Malformed(Reason.IMAGE_BAD_SHAPE, "has a negative width")
     row = (width * bits + 31) // 32 * 4
-    most = max(0, len(data) - offset) // row * width if row else 0
-    return Header("BMP", ((width, height),), 1, 1, data, most)
+    # The last row's padding is not missed.
+    padding = row - (width * bits + 7) // 8
+    most = max(0, len(data) - offset + padding) // row * width if row else 0
+    missing = min(padding, max(0, offset + row * height - len(data)))
+    return Header(
+        "BMP", ((width, height),), 1, 1, data + b"\0" * missing if missing else data, most
+    )
 
 
 # --- AVIF and HEIF ------------------------------------------------------------------------------
@@ -535,7 +687,9 @@ def _heif(data: bytes) -> Header:
             (size,) = struct.unpack_from(">Q", data, at + 8)
         size = size or len(data) - at
         if size < 8 or at + size > len(data):
-            raise _corrupt("is cut off within a box")
+            if described is None or kind == b"mdat":
+                raise _corrupt("is cut off within a box")
+            break  # bytes after the file's end, or a box that pixels do not need
         if kind == b"meta":
             described = tuple(
                 struct.unpack_from(">II", data, found.end())
@@ -546,4 +700,4 @@ def _heif(data: bytes) -> Header:
         at += size
     if described is None:
         raise _corrupt("has no box that describes a picture")
-    return Header(name, described, 1, 1, data)
+    return Header(name, described, 1, 1, data[:at])

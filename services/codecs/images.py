@@ -6,6 +6,10 @@ segmenter call `decode` in a thread pool, where the pixels are used. Both judge 
 
 An image is what a viewer shows: Exif orientation applied, the first frame of several, transparency
 on white, 16 bits scaled to 8. Color profiles are not applied.
+
+A file that has all its pixels is read, whatever is missing after them. One that lost some is
+refused, unless the caller asked for it all the same: the gateway then sends what `mend` makes of it
+to everyone behind it, so that these know only whole pictures.
 """
 
 import hashlib
@@ -26,6 +30,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from limelight.paths import FieldPath
+from services.codecs import decoders
+from services.codecs.decoders import ALPHA, SIXTEEN_BITS
 from services.codecs.headers import Header, Malformed, exif_orientation, read_header
 from services.errors import InvalidMedia, Reason, ServiceError, TooLarge
 
@@ -34,8 +40,8 @@ IMAGE_CONTENT = FieldPath(("image", "content"))
 
 Rgb = NDArray[np.uint8]
 
-# Pixels converted at a time: bounds what conversion adds to the decoder's own memory.
-_BAND_PIXELS = 1 << 20
+# Of a damaged picture at least this share must be there for a file of plain rows to be taken.
+_LEAST_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +83,18 @@ class ImageHeader:
 
 
 def probe(
-    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: FieldPath = IMAGE_CONTENT
+    data: bytes,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    field: FieldPath = IMAGE_CONTENT,
+    *,
+    damaged: bool = False,
 ) -> ImageHeader:
-    """What `data` says of itself, if it is an image that `decode` would try to decode.
+    """What `data` says of itself, if it is an image that `decode` would try to decode; with
+    `damaged`, one that `mend` would.
 
     Decodes no pixel. Raises `InvalidMedia` or `TooLarge` with the reason, at `field`.
     """
-    image, header = _open(data, limits, field)
+    image, header = _open(data, limits, field, damaged=damaged)
     width, height = image.size
     if header.orientation >= 5:
         width, height = height, width
@@ -98,13 +109,44 @@ def decode(
     Safe to call from many threads. Raises `InvalidMedia` or `TooLarge` with the reason, at `field`.
     """
     image, header = _open(data, limits, field)
-    declared = image.size
     with _faults_named(field):
-        image.load()
-        if image.size != declared:
-            raise ValueError("its pixels are not of the size it declares")
-        rgb = _to_rgb(image, min_is_white=header.min_is_white)
+        rgb, fault = decoders.load(image, header, damaged=False)
+        if fault:
+            raise ValueError(f"it has lost pixels, {fault}")
     return _oriented(rgb, header.orientation)
+
+
+@dataclass(frozen=True, slots=True)
+class MendedImage:
+    """What is left of a damaged picture: a whole PNG of it, and a sentence on what it lost."""
+
+    content: bytes
+    warning: str
+
+
+def mend(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, field: FieldPath = IMAGE_CONTENT
+) -> MendedImage | None:
+    """What can be read of `data`, if it has lost pixels; None if it has them all.
+
+    Pixels that are lost are of one color, mostly gray or black. Raises `InvalidMedia` or `TooLarge`
+    with the reason, at `field`, where nothing can be read, or too little.
+    """
+    image, header = _open(data, limits, field, damaged=True)
+    with _faults_named(field):
+        rgb, fault = decoders.load(image, header, damaged=True)
+    if not fault:
+        return None
+    content = encode(_oriented(rgb, header.orientation))
+    if len(content) > limits.max_bytes:
+        raise TooLarge(
+            Reason.IMAGE_TOO_LARGE,
+            f"what is left of the damaged image has {len(content)} bytes as a PNG; at most "
+            f"{limits.max_bytes} are allowed",
+            field=field,
+        )
+    warning = f"The image has lost pixels, {fault}; what is missing is plain, and masks miss it."
+    return MendedImage(content, warning)
 
 
 def encode(
@@ -119,7 +161,7 @@ def encode(
     buffer = io.BytesIO()
     if format == "jpeg":
         if pixels.shape[2] == 4:
-            pixels = _on_white(pixels)
+            pixels = decoders.on_white(pixels)
         Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
     elif format == "webp":
         Image.fromarray(pixels).save(buffer, "WEBP", quality=quality)
@@ -156,8 +198,13 @@ def _faults_named(field: FieldPath) -> Iterator[None]:
         ) from error
 
 
-def _open(data: bytes, limits: ImageLimits, field: FieldPath) -> tuple[ImageFile.ImageFile, Header]:
-    """The image behind `data`, no pixel decoded yet, after every check that a header allows."""
+def _open(
+    data: bytes, limits: ImageLimits, field: FieldPath, *, damaged: bool = False
+) -> tuple[ImageFile.ImageFile, Header]:
+    """The image behind `data`, no pixel decoded yet, after every check that a header allows.
+
+    With `damaged`, it may declare more pixels than its bytes can hold, up to `_LEAST_SHARE` times.
+    """
     if not data:
         raise InvalidMedia(Reason.IMAGE_MISSING, "the image is empty", field=field)
     if len(data) > limits.max_bytes:
@@ -172,7 +219,7 @@ def _open(data: bytes, limits: ImageLimits, field: FieldPath) -> tuple[ImageFile
         raise InvalidMedia(error.reason, f"the image {error.message}", field=field) from None
     for width, height in header.declared:
         _check_size(width, height, limits, field)
-        if width * height > header.most_pixels:
+        if width * height > header.most_pixels * (_LEAST_SHARE if damaged else 1):
             raise InvalidMedia(
                 Reason.IMAGE_CORRUPT,
                 f"the image declares {width}x{height} pixels, more than its {len(data)} bytes hold",
@@ -261,39 +308,8 @@ def _opener(format: str) -> Callable[[io.BytesIO], ImageFile.ImageFile] | None:
     }[format]
 
 
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 # Left out: "I" and "F" (32-bit samples, of no known range), "LAB" and "HSV".
-_MODES = frozenset(("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", *_ALPHA, *_SIXTEEN_BITS))
-
-
-def _to_rgb(image: Image.Image, *, min_is_white: bool) -> Rgb:
-    """The pixels of a decoded image of any of `_MODES`, converted a band of rows at a time."""
-    width, height = image.size
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return np.array(image)
-    rgb = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _BAND_PIXELS // width)
-    has_alpha = image.mode in _ALPHA or (
-        "transparency" in image.info and image.mode not in _SIXTEEN_BITS
-    )
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        if image.mode in _SIXTEEN_BITS:
-            deep = np.asarray(band).astype(np.uint32)
-            gray = ((deep * 255 + 32767) // 65535).astype(np.uint8)
-            rgb[top : top + rows] = (255 - gray if min_is_white else gray)[..., None]
-        elif has_alpha:
-            rgb[top : top + rows] = _on_white(np.asarray(band.convert("RGBA")))
-        else:
-            rgb[top : top + rows] = np.asarray(band.convert("RGB"))
-    return rgb
-
-
-def _on_white(rgba: NDArray[np.uint8]) -> Rgb:
-    """uint8 (H, W, 4) with straight alpha over white: uint8 (H, W, 3)."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+_MODES = frozenset(("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", *ALPHA, *SIXTEEN_BITS))
 
 
 def _oriented(rgb: Rgb, orientation: int) -> Rgb:

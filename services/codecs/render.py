@@ -12,10 +12,11 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from limelight.masks import Mask
 from limelight.values import Box
+from services.codecs import lettering
 
 Rgb = NDArray[np.uint8]
 Rgba = NDArray[np.uint8]
@@ -329,15 +330,14 @@ class _Crowd:
 
 def _tag_picture(tag: _Tag, size: float, image_width: int) -> Image.Image:
     """A dark rounded tag, RGBA: a dot of the instance's color, the label, and the score paler."""
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is never the bitmap font
-    score = "" if tag.score is None else f"{round(100 * tag.score)}%"
-    dot, margin, down, space = 0.62 * size, 0.5 * size, 0.26 * size, 0.4 * size
+    dot, margin, down, space = 0.62 * size, 0.5 * size, 0.2 * size, 0.4 * size
     left = margin + dot + space
-    right = margin + (space + font.getlength(score) if score else 0)
-    label = _fitted(tag.label, font, 0.9 * image_width - left - right)
-    ascent, descent = font.getmetrics()
-    width = math.ceil(left + font.getlength(label) + right)
+    score = None if tag.score is None else lettering.line(f"{round(100 * tag.score)}%", size)
+    right = margin + (0 if score is None else space + score.width)
+    label = lettering.line(tag.label, size, 0.9 * image_width - left - right)
+    lines = [label] if score is None else [label, score]
+    ascent, descent = max(one.ascent for one in lines), max(one.descent for one in lines)
+    width = math.ceil(left + label.width + right)
     height = round(2 * down) + ascent + descent
     # Pillow's shapes have hard edges: drawn four times as large and made small, they are smooth.
     shape = Image.new("RGBA", (4 * width, 4 * height), (*_INK, 0))
@@ -348,21 +348,10 @@ def _tag_picture(tag: _Tag, size: float, image_width: int) -> Image.Image:
     draw.ellipse((4 * margin, top, 4 * (margin + dot), top + 4 * dot), fill=(*tag.color, 255))
     picture = shape.resize((width, height), Image.Resampling.BOX)
     draw = ImageDraw.Draw(picture)
-    draw.text((left, down), label, font=font, fill=(*_WHITE, 255))
-    if score:
-        start = width - margin - font.getlength(score)
-        draw.text((start, down), score, font=font, fill=(*_PALE, 255))
+    label.draw(draw, left, down + ascent, (*_WHITE, 255))
+    if score is not None:
+        score.draw(draw, width - margin - score.width, down + ascent, (*_PALE, 255))
     return picture
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """One line of `text`, cut with an ellipsis to at most `width` pixels."""
-    text = " ".join(text[:200].split())
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
 
 
 # --- color -------------------------------------------------------------------------------------

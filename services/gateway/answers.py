@@ -66,6 +66,7 @@ class Answer:
     pictures: tuple[RenderedPicture, ...]
     timings_ms: dict[str, float]
     models: tuple[ModelInfo, ...]
+    warnings: tuple[str, ...] = ()
 
 
 PipelineEvent: TypeAlias = PlanEvent | CandidatesEvent | VerdictEvent | Answer

@@ -17,6 +17,8 @@ from typing import Any
 
 import grpc
 
+from limelight.proxies import local_options
+
 # How often a channel's state is looked at.
 _LOOK_S = 1.0
 # How long a fresh channel may take to connect before it is given up.
@@ -40,7 +42,7 @@ class ChannelPool:
     ) -> None:
         self._address = address
         self._renew_s = renew_s
-        self._options = [
+        self._options: list[tuple[str, int | str]] = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.max_receive_message_length", max_message_bytes),
@@ -49,6 +51,7 @@ class ChannelPool:
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+            *local_options(address),
         ]
         self._channels = [self._dial() for _ in range(size)]
         self._next = 0

@@ -1,4 +1,4 @@
-"""The main job, in reading order: plan -> segment -> exclude -> review -> select -> draw.
+"""The main job, in reading order: mend -> plan -> segment -> exclude -> review -> select -> draw.
 
 `run` yields what happens as it happens, and the answer last; `Segment` keeps the last,
 `SegmentStream` sends them all. Canceling it cancels whatever it waits for.
@@ -102,6 +102,10 @@ class Pipeline:
         """Yield the events of one request; the last is its `Answer`. Raises `ServiceError`."""
         record = RunRecord()
 
+        warnings: tuple[str, ...] = ()
+        if task.accepts_damage:
+            with timer.stage("read"):
+                task, warnings = await self._off_loop(rendering.mended, task, self._limits)
         plan = await self._plan(task, call, timer, record)
         yield PlanEvent(plan)
 
@@ -125,9 +129,10 @@ class Pipeline:
         pictures: tuple[RenderedPicture, ...] = ()
         if task.renders:
             with timer.stage("render"):
-                pictures = await self._off_loop(
+                pictures, unwritten = await self._off_loop(
                     rendering.draw_pictures, task.renders, task.image, instances, self._limits
                 )
+            warnings += unwritten
         self._metrics.images.inc()
         self._metrics.instances.inc(len(instances))
         yield Answer(
@@ -140,6 +145,7 @@ class Pipeline:
             pictures=pictures,
             timings_ms={**record.parts_ms, **timer.timings_ms, "total": timer.total_ms},
             models=tuple(record.models),
+            warnings=warnings,
         )
 
     async def _masked(

@@ -47,7 +47,7 @@ def read_task(task: limelight_pb2.SegmentTask, rules: TaskRules) -> ImageTask:
     threshold = task.score_threshold if task.HasField("score_threshold") else None
     return ImageTask(
         image=task.image.content,
-        header=rules.header(task.image.content, IMAGE),
+        header=rules.header(task.image.content, IMAGE, damaged=task.image.accept_damaged),
         instruction=instruction,
         plan=plan,
         score_threshold=rules.score_threshold(threshold, TASK / "score_threshold"),
@@ -55,6 +55,7 @@ def read_task(task: limelight_pb2.SegmentTask, rules: TaskRules) -> ImageTask:
         mask_format=MASK_FORMAT.from_proto(task.mask_format, TASK / "mask_format"),
         review=REVIEW_MODE.from_proto(task.review, TASK / "review"),
         renders=_renders(task, rules),
+        accept_damaged=task.image.accept_damaged,
     )
 
 
@@ -79,7 +80,10 @@ def _renders(task: limelight_pb2.SegmentTask, rules: TaskRules) -> tuple[RenderS
             case "background_color":
                 spec = replace(spec, background=message.background_color)
             case "background_image":
-                spec = replace(spec, background=message.background_image.content)
+                behind = message.background_image
+                spec = replace(
+                    spec, background=behind.content, accept_damaged=behind.accept_damaged
+                )
         rules.render(spec, path)
         specs.append(spec)
     return tuple(specs)

@@ -1,6 +1,9 @@
-"""What is drawn from an answer: masks in the format asked for, and pictures. Blocking work."""
+"""What the gateway does with pixels: it mends a damaged image that the caller wants taken all the
+same, and draws an answer's masks, in the format asked for, and pictures. Blocking work.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +12,37 @@ from limelight import png
 from limelight.masks import decode_rle, to_polygons
 from limelight.paths import FieldPath
 from limelight.values import RLE, MaskFormat, RenderKind
-from services.codecs import render
-from services.codecs.images import ImageLimits, decode, encode
+from services.codecs import lettering, render
+from services.codecs.images import ImageLimits, decode, encode, mend
 from services.domain import SegmentedInstance
 from services.gateway.answers import MaskedInstance, RenderedPicture, WrittenMask
 from services.gateway.reading import IMAGE, RENDERS
-from services.gateway.tasks import RenderSpec
+from services.gateway.tasks import ImageTask, RenderSpec
 
 Pixels = NDArray[np.uint8]
+
+# Characters that a warning names, at most.
+_NAMED = 8
+
+
+def mended(task: ImageTask, limits: ImageLimits) -> tuple[ImageTask, tuple[str, ...]]:
+    """`task` with whole images in place of damaged ones that it accepts, and a warning for each.
+
+    Raises:
+        InvalidMedia, TooLarge: an image is too damaged, or is none that can be read in part.
+    """
+    warnings = []
+    if task.accept_damaged and (image := mend(task.image, limits, IMAGE)):
+        task = replace(task, image=image.content)
+        warnings.append(image.warning)
+    renders = list(task.renders)
+    for index, spec in enumerate(renders):
+        if spec.accept_damaged and isinstance(spec.background, bytes):
+            behind = mend(spec.background, limits, _background_path(index))
+            if behind:
+                renders[index] = replace(spec, background=behind.content)
+                warnings.append(f"Of the background: {behind.warning}")
+    return replace(task, renders=tuple(renders)), tuple(warnings)
 
 
 def draw_masks(
@@ -31,22 +57,36 @@ def draw_pictures(
     image: bytes,
     instances: Sequence[SegmentedInstance],
     limits: ImageLimits,
-) -> tuple[RenderedPicture, ...]:
-    """One picture a spec, in order: decodes, draws and encodes.
+) -> tuple[tuple[RenderedPicture, ...], tuple[str, ...]]:
+    """One picture a spec, in order: decodes, draws and encodes; and warnings of what is in none.
 
     Raises:
         InvalidMedia: the image or a background cannot be decoded.
     """
     if not specs:
-        return ()
+        return (), ()
     pixels = decode(image, limits, field=IMAGE)
     masks = [decode_rle(item.mask) for item in instances]
     pictures = []
     for index, spec in enumerate(specs):
-        field = RENDERS / index / "background_image" / "content"
-        picture = _draw(spec, pixels, instances, masks, limits, field)
+        picture = _draw(spec, pixels, instances, masks, limits, _background_path(index))
         pictures.append(RenderedPicture(spec, encode(picture, spec.format.value)))
-    return tuple(pictures)
+    has_labels = any(spec.kind is RenderKind.OVERLAY for spec in specs)
+    return tuple(pictures), _not_written(instances) if has_labels else ()
+
+
+def _not_written(instances: Sequence[SegmentedInstance]) -> tuple[str, ...]:
+    """A warning of the characters in labels that no font covers, if there are any."""
+    labels = " ".join(dict.fromkeys(item.label for item in instances))
+    missing = lettering.uncovered(labels)
+    if not missing:
+        return ()
+    names = ", ".join(missing[:_NAMED]) + (" and others" if len(missing) > _NAMED else "")
+    return (f"No font covers {names}: the overlay's labels give the numbers of such characters.",)
+
+
+def _background_path(index: int) -> FieldPath:
+    return RENDERS / index / "background_image" / "content"
 
 
 def _mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:

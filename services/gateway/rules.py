@@ -29,9 +29,9 @@ class TaskRules:
             max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
         )
 
-    def header(self, image: bytes, path: FieldPath) -> ImageHeader:
-        """The header of an image that can be decoded within the limits."""
-        return probe(image, self.image_limits, field=path)
+    def header(self, image: bytes, path: FieldPath, *, damaged: bool) -> ImageHeader:
+        """The header of an image that can be decoded within the limits; with `damaged`, in part."""
+        return probe(image, self.image_limits, field=path, damaged=damaged)
 
     def instruction(self, text: str, path: FieldPath) -> str:
         """The instruction without white space around it: INSTRUCTION_INVALID otherwise."""
@@ -107,7 +107,11 @@ class TaskRules:
                 field=path / "format",
             )
         if isinstance(spec.background, bytes):
-            self.header(spec.background, path / "background_image" / "content")
+            self.header(
+                spec.background,
+                path / "background_image" / "content",
+                damaged=spec.accept_damaged,
+            )
         elif not _COLOR.fullmatch(spec.background):
             raise InvalidRequest(
                 Reason.OPTION_INVALID,

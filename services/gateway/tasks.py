@@ -8,16 +8,22 @@ from services.codecs.images import ImageHeader
 
 @dataclass(frozen=True, slots=True)
 class RenderSpec:
-    """One picture to draw; `background` is a color "#rrggbb" or an encoded image."""
+    """One picture to draw; `background` is a color "#rrggbb" or an encoded image, which may have
+    lost pixels if `accept_damaged`.
+    """
 
     kind: RenderKind
     format: ImageFormat
     background: str | bytes = "#ffffff"
+    accept_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """A checked request. Exactly one of `instruction` and `plan` is set."""
+    """A checked request. Exactly one of `instruction` and `plan` is set.
+
+    `image` may have lost pixels if `accept_damaged`.
+    """
 
     image: bytes
     header: ImageHeader
@@ -28,3 +34,9 @@ class ImageTask:
     mask_format: MaskFormat
     review: ReviewMode
     renders: tuple[RenderSpec, ...]
+    accept_damaged: bool = False
+
+    @property
+    def accepts_damage(self) -> bool:
+        """Whether any of its images may have lost pixels."""
+        return self.accept_damaged or any(spec.accept_damaged for spec in self.renders)

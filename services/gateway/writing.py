@@ -56,6 +56,7 @@ def answer_to_proto(answer: Answer, request_id: str) -> limelight_pb2.SegmentRes
         ],
         timings=timings_to_proto(answer.timings_ms),
         models=map(model_to_proto, answer.models),
+        warnings=answer.warnings,
     )
 
 

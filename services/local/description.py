@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from limelight.proxies import proxy_for
 from services.local import processes
 from services.local.health import PUBLIC_SERVICE, check
 from services.local.models import StackEngine
 from services.local.state import Phase, StackState
+
+# The phase that is shown of a stack that was ready, when something of it does not serve now.
+UNHEALTHY = "unhealthy"
 
 
 def describe(state: StackState) -> dict[str, Any]:
@@ -18,13 +22,15 @@ def describe(state: StackState) -> dict[str, Any]:
         _service(state, "planner", "serve", state.addresses.get("serve", ""), models),
         _service(state, "segmenter", "serve", state.addresses.get("serve", ""), models),
     ]
+    healthy = all(service["health"] == "serving" for service in services)
     return {
         "name": state.config.name,
-        "phase": state.phase.value,
+        "phase": UNHEALTHY if state.phase is Phase.READY and not healthy else state.phase.value,
         "stage": state.stage,
         "profile": state.config.profile,
         "address": gateway,
         "metrics": state.addresses.get("metrics", ""),
+        "ray_metrics": state.addresses.get("ray_metrics", ""),
         "uptime_s": round(processes.uptime_s(state.supervisor), 1),
         "ready_s": state.ready_s,
         "gateway_restarts": state.restarts,
@@ -34,12 +40,16 @@ def describe(state: StackState) -> dict[str, Any]:
 
 
 def describe_remote(address: str) -> dict[str, Any]:
-    """A deployment elsewhere, as far as `grpc.health.v1` tells: its server and its public API."""
+    """A deployment elsewhere, as far as `grpc.health.v1` tells: its server and its public API.
+
+    `proxy` is what the way there leads through, without a password, or None.
+    """
     services = [
         {"name": "gateway", "health": check(address), "address": address},
         {"name": PUBLIC_SERVICE, "health": check(address, PUBLIC_SERVICE), "address": address},
     ]
-    return {"address": address, "services": services}
+    proxy = proxy_for(address)
+    return {"address": address, "proxy": proxy and str(proxy), "services": services}
 
 
 def _service(

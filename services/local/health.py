@@ -3,6 +3,8 @@
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from limelight.proxies import proxy_options
+
 # The public API, as the gateway names it to `grpc.health.v1`.
 PUBLIC_SERVICE = "limelight.v1.LimelightService"
 _TIMEOUT_S = 3.0
@@ -15,7 +17,7 @@ def check(address: str, service: str = "") -> str:
         "serving", "not serving", "unknown", "unimplemented", "slow" or "unreachable", else the
         status code's name in lower case.
     """
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=proxy_options(address)) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             response = stub.Check(  # type: ignore[attr-defined]

@@ -3,7 +3,9 @@
 from enum import StrEnum
 from pathlib import Path
 
+from services.errors import CheckpointError
 from services.local.state import StackConfig
+from services.replica.checkpoints import GEMMA4, SAM3, Architecture, inspect, is_hub_id
 
 
 class CheckpointProfile(StrEnum):
@@ -20,9 +22,8 @@ class StackEngine(StrEnum):
     FAKE = "fake"
 
 
-class CheckpointMissing(ValueError):
-    """A checkpoint was named by its path, and nothing exists there."""
-
+# What each service's checkpoint must be.
+_ARCHITECTURES = {"planner": GEMMA4, "segmenter": SAM3}
 
 # The tiny checkpoints are the services' own defaults.
 _MODELS = {
@@ -48,7 +49,8 @@ def stack_config(
         engine: of both services; None leaves it to their settings.
 
     Raises:
-        CheckpointMissing: a model is a path at which nothing exists.
+        CheckpointError: a model is a path at which there is no checkpoint of its architecture, by
+            the headers of its files.
     """
     return StackConfig(
         name=name,
@@ -64,7 +66,8 @@ def _arguments(
     """The arguments of a service's `build`; what is left out is the service's own setting."""
     arguments = {}
     if model is not None:
-        arguments["model"] = _checkpoint(model)
+        judged = None if engine is StackEngine.FAKE else _ARCHITECTURES[service]
+        arguments["model"] = _checkpoint(model, judged)
     elif named := _MODELS[profile][service]:
         arguments["model"] = named
     if engine is not None:
@@ -72,11 +75,14 @@ def _arguments(
     return arguments
 
 
-def _checkpoint(model: str) -> str:
+def _checkpoint(model: str, architecture: Architecture | None) -> str:
     """A folder, made absolute since replicas run elsewhere, or else a hub id as it is."""
     path = Path(model).expanduser()
     if path.exists():
+        if architecture is not None:
+            # Now, and not after Ray's start and the imports of torch and transformers.
+            inspect(path, architecture)
         return str(path.resolve())
-    if model.startswith(("/", ".", "~")):
-        raise CheckpointMissing(f"there is no checkpoint at {model}")
+    if not is_hub_id(model):
+        raise CheckpointError(f"there is no checkpoint at {model}, and it is not a hub id")
     return model

@@ -15,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeProfile:
@@ -98,14 +100,29 @@ def local_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process that starts a Ray of its own on this machine.
 
     Ray's flags take precedence over those in `environment`. The token is a new one with each call;
-    without one in its environment, Ray leaves a token in ~/.ray.
+    without one in its environment, Ray leaves a token in ~/.ray. Proxies stay for what is fetched
+    from elsewhere.
     """
     return {
-        **with_allocator(environment),
+        **with_allocator(_loopback_excepted(environment)),
         **RUNTIME.ray,
         **RUNTIME.loopback,
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
+
+
+def _loopback_excepted(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with loopback among the exceptions from its proxies, if it has any."""
+    found = dict(environment)
+    if not any(name.lower().endswith("_proxy") for name in environment):
+        return found
+    # gRPC looks at the first of them alone where it is there.
+    for variable in ("no_grpc_proxy", "no_proxy"):
+        given = environment.get(variable) or environment.get(variable.upper()) or ""
+        if given or variable == "no_proxy":
+            excepted = ",".join(filter(None, [given, *_LOOPBACK_NAMES]))
+            found |= {variable: excepted, variable.upper(): excepted}
+    return found
 
 
 class RuntimePart(StrEnum):

@@ -61,7 +61,7 @@ class StackState:
         phase, stage: the progress; `stage` is text for a person.
         supervisor: the process that holds the stack together.
         processes: its other processes by name ("serve", "gateway").
-        addresses: `host:port` by name ("gateway", "metrics", "serve").
+        addresses: `host:port` by name ("gateway", "metrics", "serve", "ray_metrics").
         ray_dir: Ray's session folder, removed with the stack.
         started: seconds since the epoch.
         ready_s: seconds that the start took; None until it is ready.
@@ -123,6 +123,20 @@ class StackFolder:
         with (self.path / "lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def running_names(root: Path) -> list[str]:
+    """The names of the stacks under `root` that start, run or stop."""
+    try:
+        names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    except OSError:
+        return []
+    states = {name: StackFolder(root, name).read() for name in names}
+    return [
+        name
+        for name, state in states.items()
+        if state is not None and state.phase is not Phase.FAILED and state.supervisor.alive
+    ]
 
 
 def default_root() -> Path:

@@ -24,6 +24,7 @@ from typing import Any
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from limelight.proxies import local_options
 from services.local import ports, processes, ray_folder
 from services.local.health import PUBLIC_SERVICE
 from services.local.processes import MARK_VARIABLE, PART_VARIABLE, ProcessRef
@@ -142,7 +143,12 @@ class Supervisor:
             "planner": self._config.planner,
             "segmenter": self._config.segmenter,
         }
-        self._change(addresses={"serve": f"{ports.LOOPBACK}:{grpc_port}"})
+        self._change(
+            addresses={
+                "serve": f"{ports.LOOPBACK}:{grpc_port}",
+                "ray_metrics": f"{ports.LOOPBACK}:{ray_metrics_port}",
+            }
+        )
         # The gateway connects when it is first asked, so both can start at once.
         starts = [
             asyncio.create_task(self._start_serve(serve_config)),
@@ -246,7 +252,9 @@ class Supervisor:
 
     async def _serving(self) -> None:
         """Wait until the gateway reports that it reaches both services."""
-        async with grpc.aio.insecure_channel(self._state.addresses["gateway"]) as channel:
+        address = self._state.addresses["gateway"]
+        options = local_options(address)
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
                 health_pb2.HealthCheckRequest(service=PUBLIC_SERVICE)
             )

@@ -7,7 +7,9 @@ once, before the service degrades. The syntax is not JSON:
     <|tool_call>call:plan{include:[<|"|>dog<|"|>],rank:2,select:<|"|>leftmost<|"|>}<tool_call|>
 
 Keys are bare and sorted when written, strings stand between `<|"|>` and hold anything but that
-mark, there is no white space outside them. `format_call` writes what `parse_call` reads.
+mark. `format_call` writes no white space outside strings. `parse_call` reads it between any two
+parts of a call (names, marks, numbers, strings), and a comma behind the last item of a list or an
+object, as models write them; inside strings nothing changes.
 """
 
 import math
@@ -33,6 +35,7 @@ QUOTE = '<|"|>'
 
 _MAX_DEPTH = 8
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _MAX_NUMBER = 32
 _CONTROL = re.compile(r"<\|[^<>|]*\|?>|<[^<>|]*\|>|[\x00-\x1f\x7f]")
@@ -66,12 +69,12 @@ def parse_call(text: str) -> Call:
     start = text.find(OPEN)
     if start < 0:
         raise CallError(f"no function call found: answer with {OPEN}call:NAME{{...}}{CLOSE}")
-    reader = _Reader(text, start + len(OPEN))
-    reader.expect("call:")
+    reader = _CallReader(text, start + len(OPEN))
+    reader.opening()
     name = reader.key("a function name")
     arguments = reader.mapping(depth=1)
     reader.expect(CLOSE)
-    if text.startswith(OPEN, reader.at):
+    if reader.finds(OPEN):
         raise CallError("more than one function call: make exactly one")
     if not _TAIL.match(text, reader.at):
         raise CallError(f"text after the function call: {_excerpt(text, reader.at)}")
@@ -161,33 +164,49 @@ def without_control(text: str) -> str:
     return text
 
 
-class _Reader:
-    """Reads one call's text from left to right; `at` is the next character's index."""
+class _CallReader:
+    """Reads one call's text from left to right; `at` is the next character's index.
+
+    Every part is read with the white space before it.
+    """
 
     def __init__(self, text: str, at: int) -> None:
         self._text = text
         self.at = at
 
+    def opening(self) -> None:
+        """Read `call:`."""
+        if not (self.accept("call") and self.accept(":")):
+            raise CallError(f"expected call: but found {self._excerpt()}")
+
     def expect(self, token: str) -> None:
         if not self.accept(token):
-            raise CallError(f"expected {token} but found {_excerpt(self._text, self.at)}")
+            raise CallError(f"expected {token} but found {self._excerpt()}")
 
     def accept(self, token: str) -> bool:
-        found = self._text.startswith(token, self.at)
+        found = self.finds(token)
         self.at += len(token) * found
         return found
 
+    def finds(self, token: str) -> bool:
+        """Whether `token` comes next; it is not read."""
+        match = _SPACE.match(self._text, self.at)
+        assert match is not None  # it may be empty
+        self.at = match.end()
+        return self._text.startswith(token, self.at)
+
     def key(self, what: str) -> str:
+        self.finds("")
         match = _KEY.match(self._text, self.at)
         if match is None:
-            raise CallError(f"expected {what} but found {_excerpt(self._text, self.at)}")
+            raise CallError(f"expected {what} but found {self._excerpt()}")
         self.at = match.end()
         return match.group()
 
     def value(self, depth: int) -> Value:
         if depth > _MAX_DEPTH:
             raise CallError(f"arguments are nested more than {_MAX_DEPTH} deep")
-        if self._text.startswith("{", self.at):
+        if self.finds("{"):
             return self.mapping(depth)
         if self.accept("["):
             return self._array(depth)
@@ -201,9 +220,7 @@ class _Reader:
     def mapping(self, depth: int) -> dict[str, Value]:
         self.expect("{")
         entries: dict[str, Value] = {}
-        while not self.accept("}"):
-            if entries:
-                self.expect(",")
+        while self._another("}", first=not entries):
             key = self.key("an argument name")
             if key in entries:
                 raise CallError(f"{key} is given twice")
@@ -213,11 +230,18 @@ class _Reader:
 
     def _array(self, depth: int) -> list[Value]:
         items: list[Value] = []
-        while not self.accept("]"):
-            if items:
-                self.expect(",")
+        while self._another("]", first=not items):
             items.append(self.value(depth + 1))
         return items
+
+    def _another(self, close: str, *, first: bool) -> bool:
+        """Whether one more item follows; reads the comma before it, or `close`."""
+        if self.accept(close):
+            return False
+        if not first:
+            self.expect(",")
+            return not self.accept(close)
+        return True
 
     def _string(self) -> str:
         end = self._text.find(QUOTE, self.at)
@@ -230,7 +254,7 @@ class _Reader:
     def _number(self) -> int | float:
         match = _NUMBER.match(self._text, self.at)
         if match is None:
-            raise CallError(f"expected a value but found {_excerpt(self._text, self.at)}")
+            raise CallError(f"expected a value but found {self._excerpt()}")
         if len(match.group()) > _MAX_NUMBER:
             raise CallError("a number is too long")
         self.at = match.end()
@@ -240,6 +264,9 @@ class _Reader:
         if not math.isfinite(number):
             raise CallError("a number is too large")
         return number
+
+    def _excerpt(self) -> str:
+        return _excerpt(self._text, self.at)
 
 
 def _excerpt(text: str, at: int) -> str:
@@ -277,7 +304,7 @@ def _arguments(call: Call, name: str, known: Iterable[str]) -> Mapping[str, Valu
 
 def _queries(value: Value, name: str) -> tuple[ConceptQuery, ...]:
     if not isinstance(value, list):
-        raise CallError(f"{name} must be a list of phrases")
+        raise CallError(f"{name} must be a list of phrases, not {_shown(value)}")
     phrases: dict[str, None] = {}
     for item in value:
         phrase = _text(item, f"a phrase of {name}", MAX_PHRASE)
@@ -289,7 +316,7 @@ def _queries(value: Value, name: str) -> tuple[ConceptQuery, ...]:
 
 def _text(value: Value, name: str, limit: int) -> str:
     if not isinstance(value, str):
-        raise CallError(f"{name} must be text")
+        raise CallError(f"{name} must be text, not {_shown(value)}")
     text = value.strip()
     if len(text) > limit:
         raise CallError(f"{name} is longer than {limit} characters")
@@ -300,7 +327,7 @@ def _text(value: Value, name: str, limit: int) -> str:
 
 def _truth(value: Value, name: str) -> bool:
     if not isinstance(value, bool):
-        raise CallError(f"{name} must be true or false")
+        raise CallError(f"{name} must be true or false, not {_shown(value)}")
     return value
 
 
@@ -318,8 +345,28 @@ def _selection(arguments: Mapping[str, Value]) -> Selection | None:
 
 
 def _position(value: Value, name: str) -> int:
+    """A whole number, which may be written as a decimal (`2.0`)."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise CallError(f"{name} must be a whole number")
+        raise CallError(f"{name} must be a whole number, not {_shown(value)}")
     if not 1 <= value <= MAX_POSITION:
-        raise CallError(f"{name} must be between 1 and {MAX_POSITION}")
+        raise CallError(f"{name} must be between 1 and {MAX_POSITION}, not {_shown(value)}")
     return value
+
+
+def _shown(value: Value) -> str:
+    """What was given instead, short enough for a message; text is not quoted, as it may be long."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)[:_MAX_NUMBER]
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:  # from JSON, in a file of examples
+            return "null"

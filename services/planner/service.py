@@ -13,7 +13,7 @@ from limelight.values import ModelInfo
 from services.codecs.images import ImageLimits
 from services.deadline import Deadline
 from services.domain import Candidate, Planned, Reviewed
-from services.errors import Reason
+from services.errors import CheckpointError, Reason
 from services.planner.asking import Asker, QueuedPrompt, answer_batch
 from services.planner.cache import PlanCache
 from services.planner.engines import PlannerEngine, Prompt, PromptImage, create
@@ -23,6 +23,7 @@ from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.reviewing import Reviewer
 from services.planner.settings import PlannerSettings
 from services.replica.batching import Batcher
+from services.replica.failures import is_out_of_memory
 from services.replica.requests import RequestGate
 
 # Enough to run the vision encoder, the prompt and the steps that write.
@@ -118,16 +119,17 @@ def warm_up(engine: PlannerEngine) -> None:
     A full-size model on a CPU need not write a whole plan before its replica is ready.
 
     Raises:
-        RuntimeError: it cannot, or its logits are not numbers; the message names the model.
+        CheckpointError: it cannot, or its logits are not finite; the message names the model.
     """
     gray = PromptImage(np.full((64, 64, 3), 128, np.uint8))
     prompt = Prompt(plan_messages("everything"), (gray,), (PLAN_TOOL,))
     asked = count(1)
+    name = engine.describe().name
     try:
         answers = engine.generate([prompt], lambda: next(asked) < _WARM_UP_TOKENS)
     except Exception as error:
-        name = engine.describe().name
-        raise RuntimeError(f"{name} failed its warm-up: {error}") from error
+        if is_out_of_memory(error):
+            raise
+        raise CheckpointError(f"{name} failed its warm-up: {error}") from error
     if len(answers) != 1:
-        name = engine.describe().name
-        raise RuntimeError(f"{name} failed its warm-up: {len(answers)} answers to one prompt")
+        raise CheckpointError(f"{name} failed its warm-up: {len(answers)} answers to one prompt")

@@ -14,21 +14,29 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from services.errors import CheckpointError
+from services.replica.weight_files import pointed_size
+
 NAME = "SHA256SUMS"
 
+_WEIGHTS = frozenset({".safetensors", ".bin"})
 # What transformers reads of a checkpoint: weights, configs, tokenizers, chat templates.
-_LOADED_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model"})
+_LOADED_SUFFIXES = _WEIGHTS | {".json", ".jinja", ".model"}
 _LOADED_NAMES = frozenset({"merges.txt", "vocab.txt"})
 # Text files are marked by a second space, binary ones by an asterisk; the digest is the same.
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
 
 
-class ChecksumError(Exception):
+class ChecksumError(CheckpointError):
     """A checkpoint is not what its `SHA256SUMS` says; the message names the file at fault."""
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, *, weights: bool = True) -> None:
     """Check a checkpoint against its `SHA256SUMS`; one without passes.
+
+    Args:
+        folder: of the checkpoint.
+        weights: whether to read the files of weights, too, which takes most of the time.
 
     Raises:
         ChecksumError: a file differs, is missing, or would be loaded and is not listed.
@@ -47,8 +55,12 @@ def verify(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise ChecksumError(f"{path} is missing, though {NAME} lists it")
+        if not weights and path.suffix in _WEIGHTS:
+            continue
         found = _digest(path)
         if found != expected:
+            if pointed_size(path) is not None:
+                raise ChecksumError(f"{path} is a Git LFS pointer, not the file: run git lfs pull")
             raise ChecksumError(
                 f"{path} is not what {NAME} says: its SHA-256 is {found}, not {expected}. It was "
                 "damaged or changed; copy it anew"

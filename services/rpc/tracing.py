@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from limelight.proxies import local_options
 from services.rpc.calls import current_call
 from services.rpc.metadata import TRACEPARENT, CallContext
 
@@ -58,7 +59,11 @@ class Tracing:
             resource=Resource({"service.name": service, **attributes}),
             sampler=ParentBased(TraceIdRatioBased(ratio)),
         )
-        exporter = OTLPSpanExporter(endpoint=f"http://{endpoint}", insecure=True)
+        exporter = OTLPSpanExporter(
+            endpoint=f"http://{endpoint}",
+            insecure=True,
+            channel_options=local_options(endpoint) or None,  # type: ignore[arg-type]
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("limelight")
 

@@ -55,6 +55,8 @@ class Detector:
                 question.limit,
                 self._mask_threshold,
                 self._suppression,
+                question.boxes,
+                question.labels,
             )
             for question, raw in zip(questions, self._engine.detect(pairs), strict=True)
         ]

@@ -1,8 +1,9 @@
 """From raw detections to exact masks, the same for every engine and without torchvision.
 
-`pick` runs in the decoder's worker thread, where the tensors are: scores, threshold, suppression.
-Only what it keeps leaves the device. `draw` runs in the mask pool: upsampling to the image's size,
-box, area, run lengths, in bounded memory.
+`pick` runs in the decoder's worker thread, where the tensors are: scores, threshold, suppression of
+what is there twice and of what a negative exemplar shows. Only what it keeps leaves the device.
+`draw` runs in the mask pool: upsampling to the image's size, box, area, run lengths, in bounded
+memory.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,18 @@ _BAND_BYTES = 1 << 20
 _MASK_BYTES = 2
 
 Measure = Literal["iou", "iom"]
+
+# An instance is what a box shows where the boxes of both have at least this IoU, with which COCO
+# counts a thing as found (Lin et al., "Microsoft COCO", 2014).
+SHOWN_IOU = 0.5
+# Or, for boxes drawn loosely, where at least this share of its pixels lies in the box, and its own
+# box fills at least this share of it: a small thing before a large one is not what is shown.
+SHOWN_COVER = 0.9
+SHOWN_FILL = 0.25
+
+
+NO_BOXES: NDArray[np.float32] = np.empty((0, 4), np.float32)
+NO_LABELS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +67,22 @@ def pick(
     limit: int,
     mask_threshold: float,
     suppression: Suppression,
+    boxes: NDArray[np.float32] = NO_BOXES,
+    labels: NDArray[np.int64] = NO_LABELS,
 ) -> Candidates:
     """The at most `limit` best of `raw` with a score of `score_threshold` or more.
 
-    score = sigmoid(logit) * sigmoid(presence), as SAM 3 defines it.
+    score = sigmoid(logit) * sigmoid(presence), as SAM 3 defines it. `boxes` and `labels` are the
+    query's exemplars, as in `Pair`: an instance that a negative one shows is left out, whatever the
+    model made of the box.
     """
     presence = _tensor(raw.presence).sigmoid()
     scores = _tensor(raw.logits).sigmoid() * presence
     order = scores.argsort(descending=True, stable=True)
     order = order[scores[order] >= score_threshold]
     masks = torch.as_tensor(raw.masks)[order].float()
-    kept = _suppress(masks > mask_threshold, limit, suppression)
+    unwanted = _negated(masks > mask_threshold, raw.boxes, order, boxes, labels)
+    kept = _suppress(masks > mask_threshold, limit, suppression, unwanted)
     return Candidates(
         presence=float(presence),
         scores=scores[order][kept].cpu().numpy(),
@@ -82,10 +100,86 @@ def _tensor(values: object) -> Tensor:
     return torch.as_tensor(values).float()
 
 
-def _suppress(masks: Tensor, limit: int, suppression: Suppression) -> Tensor:
+def _negated(
+    masks: Tensor,
+    predicted: object,
+    order: Tensor,
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Which of `masks`, bool (k, h, w), are what a negative exemplar shows, and no positive better.
+
+    `predicted` are the model's boxes as in `RawDetections`, of which `order` (k,) are the masks'.
+    """
+    if not len(masks) or labels.all():
+        return np.zeros(len(masks), np.bool_)
+    shown = _tensor(boxes).to(masks.device)
+    shown = torch.cat((shown[:, :2] - shown[:, 2:] / 2, shown[:, :2] + shown[:, 2:] / 2), 1)
+    tight = _extents(masks)
+    # What the model says of the box is finer than its masks, and these are what is answered.
+    iou = torch.maximum(_iou(tight, shown), _iou(_tensor(predicted)[order], shown))
+    height, width = masks.shape[1:]
+    down = _shares(shown[:, 1], shown[:, 3], height)
+    across = _shares(shown[:, 0], shown[:, 2], width)
+    pixels = masks.float()
+    cover = torch.einsum("khw,nh,nw->kn", pixels, down, across) / pixels.sum((1, 2))[:, None]
+    fill = _areas(tight)[:, None] / _areas(shown)[None].clamp(min=1e-9)
+    is_shown = (iou >= SHOWN_IOU) | ((cover >= SHOWN_COVER) & (fill >= SHOWN_FILL))
+    negative = torch.from_numpy(labels == 0).to(masks.device)
+    negated = (is_shown & negative).any(1)
+    if not negative.all():
+        best_wanted = iou[:, ~negative].amax(1)
+        better = (best_wanted >= SHOWN_IOU) & (best_wanted > iou[:, negative].amax(1))
+        negated &= ~better
+    result: NDArray[np.bool_] = negated.cpu().numpy()
+    return result
+
+
+def _extents(masks: Tensor) -> Tensor:
+    """The tight boxes of `masks`, bool (k, h, w): (k, 4) x0 y0 x1 y1 as shares; zeros if empty."""
+    sides = []
+    for axis in (1, 2):
+        used = masks.any(axis)
+        cells = used.shape[1]
+        at = torch.arange(cells, device=masks.device)
+        sides.append(
+            (
+                torch.where(used, at, cells).amin(1) / cells,
+                (torch.where(used, at, -1).amax(1) + 1) / cells,
+            )
+        )
+    (left, right), (top, bottom) = sides
+    found = torch.stack((left, top, right, bottom), 1)
+    return torch.where((right > left)[:, None], found, 0.0)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]).clamp(min=0) * (boxes[:, 3] - boxes[:, 1]).clamp(min=0)
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """(k, n) of boxes (k, 4) and (n, 4)."""
+    low = torch.maximum(a[:, None, :2], b[None, :, :2])
+    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(2)
+    return shared / (_areas(a)[:, None] + _areas(b)[None] - shared).clamp(min=1e-9)
+
+
+def _shares(low: Tensor, high: Tensor, cells: int) -> Tensor:
+    """(n, cells): the share of each of `cells` along one side that lies in each span."""
+    at = torch.arange(cells, device=low.device)
+    start = torch.maximum(at[None], low[:, None] * cells)
+    return (torch.minimum(at[None] + 1, high[:, None] * cells) - start).clamp(min=0)
+
+
+def _suppress(
+    masks: Tensor, limit: int, suppression: Suppression, unwanted: NDArray[np.bool_]
+) -> Tensor:
     """Indices of the `masks`, bool (k, h, w), best first, that non-maximum suppression keeps.
 
     A mask goes when it overlaps a better kept one by more than the threshold; an empty one goes.
+    One that is `unwanted`, bool (k,), goes too, and with it what it overlaps: a worse mask of the
+    same thing must not take its place.
     """
     flat = masks.flatten(1).float()
     areas = flat.sum(1)
@@ -97,12 +191,15 @@ def _suppress(masks: Tensor, limit: int, suppression: Suppression) -> Tensor:
         clashes = (overlap > suppression.threshold).cpu().numpy()
     else:
         clashes = np.zeros((len(flat), len(flat)), np.bool_)
+    standing: list[int] = []
     kept: list[int] = []
     for index, area in enumerate(areas.tolist()):
         if len(kept) == limit:
             break
-        if area and not clashes[index, kept].any():
-            kept.append(index)
+        if area and not clashes[index, standing].any():
+            standing.append(index)
+            if not unwanted[index]:
+                kept.append(index)
     return torch.tensor(kept, dtype=torch.long, device=masks.device)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limelight.paths import FieldPath
-from limelight.validation import check_query
-from limelight.values import ConceptQuery, Exemplar
+from limelight.validation import check_query, check_signs
+from limelight.values import Box, ConceptQuery, Exemplar
 from services.errors import InvalidRequest, Reason
 from services.segmenter.engines import SegmenterTraits
 
@@ -58,8 +58,10 @@ def exemplar_arrays(
     """The boxes and labels of `engines.Pair`, boxes clipped to the image of `width` x `height`.
 
     Raises:
-        InvalidRequest: BOX_INVALID at the exemplar below `path`, for one outside the image.
+        InvalidRequest: at the exemplar below `path`, BOX_INVALID for one outside the image,
+            QUERY_INVALID for a negative one that is positive too once both are clipped.
     """
+    clipped = []
     boxes = np.empty((len(exemplars), 4), np.float32)
     for index, exemplar in enumerate(exemplars):
         x0, x1 = max(exemplar.box.x0, 0.0), min(exemplar.box.x1, float(width))
@@ -70,10 +72,12 @@ def exemplar_arrays(
                 f"the box lies outside the image of {width} x {height} pixels",
                 field=path / "exemplars" / index / "box",
             )
+        clipped.append(Exemplar(Box(x0, y0, x1, y1), exemplar.positive))
         boxes[index] = (
             (x0 + x1) / 2 / width,
             (y0 + y1) / 2 / height,
             (x1 - x0) / width,
             (y1 - y0) / height,
         )
+    check_signs(clipped, path)
     return boxes, np.array([exemplar.positive for exemplar in exemplars], np.int64)

@@ -16,11 +16,11 @@ import numpy as np
 
 from limelight.paths import FieldPath
 from limelight.validation import check_share
-from limelight.values import ConceptQuery, ModelInfo
+from limelight.values import Box, ConceptQuery, Exemplar, ModelInfo
 from services.codecs.images import ImageLimits, content_hash, decode
 from services.deadline import Deadline
 from services.domain import QueryResult, SegmentedImage
-from services.errors import InvalidRequest, Reason
+from services.errors import CheckpointError, InvalidRequest, Reason
 from services.replica.batching import Batcher
 from services.replica.cache import LruCache, SingleFlight
 from services.replica.metrics import ReplicaMetrics
@@ -252,16 +252,20 @@ def open_segmenter(settings: SegmenterSettings, metrics: ReplicaMetrics) -> Segm
 
 
 def warm_up(engine: SegmenterEngine) -> None:
-    """Ask the model about a plain picture, so that it is known to answer.
+    """Ask the model about a plain picture, by words and by a box, so that it is known to answer.
 
     Raises:
-        RuntimeError: what it answers is not finite.
+        CheckpointError: what it answers is not finite.
     """
     traits = engine.describe()
     gray = np.full((64, 64, 3), 128, np.uint8)
     (image,) = engine.encode_images([to_model_input(gray, traits.image_size)])
     (text,) = engine.encode_texts([EXEMPLARS_ONLY])
-    boxes, labels = exemplar_arrays((), 64, 64, QUERIES)
-    (raw,) = engine.detect([Pair(image, text, boxes, labels)])
-    if not all_finite(raw):
-        raise RuntimeError(f"{traits.model.name} answers with numbers that are not finite")
+    for exemplars in ((), (Exemplar(Box(16, 16, 48, 48)),)):
+        boxes, labels = exemplar_arrays(exemplars, 64, 64, QUERIES)
+        (raw,) = engine.detect([Pair(image, text, boxes, labels)])
+        if not all_finite(raw):
+            raise CheckpointError(
+                f"{traits.model.name} failed its warm-up: it answers with numbers that are not "
+                "finite; the weights are broken, or their type is too narrow for them"
+            )

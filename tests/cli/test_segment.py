@@ -1,6 +1,7 @@
 """`limelight segment` against a real server."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,29 @@ def test_phrases_and_boxes_make_queries(
     assert (refined[0].phrase, alone[0].phrase) == ("c", "")
     assert [exemplar.negative for exemplar in refined[0].exemplars] == [False, True]
     assert refined[0].exemplars[0].box.x1 == 3.5
+
+
+def test_negative_boxes_alone_are_not_sent(
+    runner: CliRunner, address: str, picture: Path, service: StandIn
+) -> None:
+    call = ["segment", str(picture), "--address", address, "--box", "5,6,7,8:neg"]
+    result = runner.invoke(app, call)
+    assert result.exit_code == 2
+    assert ":neg goes with a --phrase" in result.stderr
+    assert service.tasks == []
+    assert runner.invoke(app, [*call, "--phrase", "dog"]).exit_code == 0
+
+
+def test_damaged_pictures_are_taken_only_if_asked(
+    runner: CliRunner, address: str, picture: Path, service: StandIn
+) -> None:
+    call = ["segment", str(picture), "a dog", "--address", address]
+    plain, asked = runner.invoke(app, call), runner.invoke(app, [*call, "--accept-damaged"])
+    assert [task.image.accept_damaged for task in service.tasks] == [False, True]
+    assert "The image has lost pixels." not in plain.stdout
+    assert "The image has lost pixels." in asked.stdout
+    values = json.loads(runner.invoke(app, [*call, "--accept-damaged", "--json"]).stdout)
+    assert values["warnings"] == ["The image has lost pixels."]
 
 
 def test_pictures_are_written(
@@ -109,6 +133,15 @@ def test_reads_standard_input(runner: CliRunner, address: str, service: StandIn)
         (["x", "--background", "no-color"], "neither a file nor a color"),
         (["x", "--background-out", "b.png"], "needs --background"),
         (["x", "--threshold", "1.5"], "--threshold"),
+        (["x", "--threshold", "nan"], "--threshold"),
+        (["x", "--timeout", "nan"], "--timeout"),
+        (["x", "--timeout", "inf"], "not a finite number"),
+        (["x\udce9"], "half of a surrogate pair"),
+        (["--phrase", "x\udce9"], "half of a surrogate pair"),
+        (["x", "--overlay", "photo.png"], "would be written over"),
+        (["x", "--overlay", "o.png", "--spotlight", "./o.png"], "would be written over"),
+        (["x", "--background", "b" * 5000], "neither a file nor a color"),
+        (["x", "--background", "a\0b"], "neither a file nor a color"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_sends_nothing(
@@ -160,3 +193,32 @@ def test_masks_on_disk_are_those_of_the_answer(
 ) -> None:
     runner.invoke(app, ["segment", str(picture), "x", "--address", address, "--masks", "m"])
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m/001-x.png")) > 0, mask(0))
+
+
+def test_an_empty_path_ends_with_2(runner: CliRunner, address: str) -> None:
+    result = runner.invoke(app, ["segment", "", "x", "--address", address])
+    assert result.exit_code == 2
+    assert "path is empty" in result.stderr
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_json_is_strict(
+    runner: CliRunner, address: str, picture: Path, service: StandIn, score: float
+) -> None:
+    service.scores = [score]
+    result = runner.invoke(app, ["segment", str(picture), "x", "--json", "--address", address])
+    assert result.exit_code == 1
+    assert "not finite" in result.stderr
+    assert not result.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("phrase", ["café", "日本", "😀", "\u2028"])
+def test_json_is_utf_8_whatever_the_terminal_is(
+    address: str, picture: Path, encoding: str, phrase: str
+) -> None:
+    runner = CliRunner(charset=encoding)
+    call = ["segment", str(picture), "--phrase", phrase, "--json", "--address", address]
+    result = runner.invoke(app, call)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout_bytes.decode())["instances"][0]["phrase"] == phrase

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,8 @@ from pycocotools import mask as coco
 
 from services.local import processes
 from services.local.state import StackFolder, StackState
+from tests.odd.checkpoints import BIAS, changed, dropped
+from tests.scraping import scraped
 
 pytestmark = [pytest.mark.serve, pytest.mark.timeout(600)]
 
@@ -28,15 +30,26 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+def behind_dead_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with a proxy for everything that does not answer, and no exceptions."""
+    kept = {name: value for name, value in environment.items() if not _is_proxy(name)}
+    names = [f"{scheme}_proxy" for scheme in ("grpc", "http", "https", "all")]
+    return {**kept, **dict.fromkeys((*names, *map(str.upper, names)), "http://127.0.0.1:9")}
+
+
+def _is_proxy(name: str) -> bool:
+    return name.lower().endswith("_proxy")
+
+
 @pytest.fixture(scope="module")
 def limelight(home: Path) -> Iterator[Limelight]:
-    """Runs the command in a process of its own, as a shell would."""
+    """Runs the command in a process of its own, as a shell would whose proxies are all away."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "services.cli.main", *arguments],
             cwd=home,
-            env={**os.environ, "LIMELIGHT_STATE_DIR": str(home / "state")},
+            env={**behind_dead_proxies(os.environ), "LIMELIGHT_STATE_DIR": str(home / "state")},
             capture_output=True,
             text=True,
             timeout=300,
@@ -79,7 +92,11 @@ def test_from_up_to_down(
 
     status = limelight("status", "--json")
     assert status.returncode == 0, status.stdout
-    assert json.loads(status.stdout)["versions"]["ray"]
+    report = json.loads(status.stdout)
+    assert report["versions"]["ray"]
+    assert report["phase"] == "ready"
+    assert any(sample.name.startswith("ray_") for sample in scraped(report["ray_metrics"]))
+    assert f"http://{report['ray_metrics']}/metrics" in limelight("status").stdout
 
     one = limelight("segment", "square.png", "--phrase", "red square", "--json")
     assert one.returncode == 0, one.stderr
@@ -152,11 +169,20 @@ def test_foreground_ends_with_ctrl_c(home: Path) -> None:
 
 
 def test_a_start_that_fails_says_why(limelight: Limelight, home: Path) -> None:
+    """Before Ray is started where headers tell, and else in the replica's own words."""
     (home / "empty").mkdir()
     up = limelight("up", "--segmenter-model", "empty", "--name", "broken")
+    assert up.returncode == 2
+    assert re.match("error: empty has no config.json: it is empty; expected a SAM 3", up.stderr)
+    incomplete = changed(dropped(BIAS), home)
+    up = limelight("up", "--segmenter-model", incomplete, "--name", "broken")
     assert up.returncode == 1
     assert "end of" in up.stderr
-    assert re.search("error: the segmenter did not start: .*Error: .*empty", up.stderr)
+    assert re.search(
+        "error: the segmenter did not start: .*CheckpointError: .*checkpoint/model.safetensors: "
+        rf"1 of the 432 tensors are missing \({BIAS}\)",
+        up.stderr,
+    )
     assert limelight("status", "--name", "broken").returncode == 3
 
 

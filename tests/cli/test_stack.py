@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.local import processes, ray_folder
-from services.local.processes import MARK_VARIABLE
-from services.local.state import Phase, StackFolder, StackState
+from services.local.processes import MARK_VARIABLE, ProcessRef
+from services.local.state import Phase, StackConfig, StackFolder, StackState
 
 _SUPERVISE = """
 import asyncio, sys
@@ -133,3 +133,116 @@ def test_a_checkpoint_that_is_not_there_is_wrong_usage(runner: CliRunner) -> Non
     result = runner.invoke(app, ["up", "--planner-model", "./no/such/folder"])
     assert result.exit_code == 2
     assert "no checkpoint at ./no/such/folder" in result.stderr
+
+
+def write_state(root: Path, name: str, gateway: str = "127.0.0.1:9") -> None:
+    """The state of a stack that is ready, kept together by this very process."""
+    folder = StackFolder(root, name)
+    folder.make()
+    addresses = {"gateway": gateway, "metrics": "127.0.0.1:2", "ray_metrics": "127.0.0.1:3"}
+    config = StackConfig(name=name)
+    folder.write(
+        StackState(
+            config, f"mark-{name}", ProcessRef.of(os.getpid()), 0.0, Phase.READY, "", {}, addresses
+        )
+    )
+
+
+@pytest.mark.parametrize("command", [["status"], ["segment", "photo.png", "the dogs"]])
+@pytest.mark.parametrize(
+    ("running", "asked", "says"),
+    [
+        ([], "x", "no local stack is running"),
+        ([], "default", "no local stack is running"),
+        (["default"], "x", "no local stack named 'x' is running; running: default"),
+        (["b", "a"], "default", "no local stack named 'default' is running; running: a, b"),
+        (["größe"], "x", "no local stack named 'x' is running; running: größe"),
+    ],
+)
+def test_a_stack_that_does_not_run_is_named_beside_those_that_do(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    picture: Path,
+    command: list[str],
+    running: list[str],
+    asked: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("services.cli.connection.default_root", lambda: tmp_path / "state")
+    for name in running:
+        write_state(tmp_path / "state", name)
+    result = CliRunner().invoke(app, [*command, "--name", asked])
+    assert result.exit_code == 3
+    assert says in result.stderr
+    assert (f"limelight up --name {asked}" in result.stderr) == bool(running)
+
+
+def test_down_and_json_name_the_stacks_that_run(
+    runner: CliRunner, tmp_path: Path, root: Path
+) -> None:
+    write_state(root, "a")
+    StackFolder(root, "gone").make()
+    down = runner.invoke(app, ["down", "--name", "x"])
+    assert down.exit_code == 0
+    assert "nothing was running under the name 'x'; running: a" in down.stderr
+    status = runner.invoke(app, ["status", "--name", "x", "--json"])
+    assert status.exit_code == 3
+    assert json.loads(status.stdout) == {
+        "name": "x",
+        "phase": "stopped",
+        "services": [],
+        "running": ["a"],
+    }
+
+
+def test_status_of_a_stack_whose_gateway_is_away_does_not_say_ready(
+    runner: CliRunner, root: Path
+) -> None:
+    write_state(root, "default")
+    table = runner.invoke(app, ["status"])
+    assert table.exit_code == 1
+    assert "is unhealthy" in table.stdout
+    assert "is ready" not in table.stdout
+    assert "unreachable" in table.stdout
+    assert json.loads(runner.invoke(app, ["status", "--json"]).stdout)["phase"] == "unhealthy"
+
+
+def test_status_shows_both_pages_of_metrics(runner: CliRunner, root: Path, address: str) -> None:
+    write_state(root, "default", address)
+    table = runner.invoke(app, ["status"])
+    assert table.exit_code == 0
+    assert "is ready" in table.stdout
+    assert "http://127.0.0.1:2/metrics" in table.stdout
+    assert "by Ray http://127.0.0.1:3/metrics" in table.stdout
+    report = json.loads(runner.invoke(app, ["status", "--json"]).stdout)
+    assert (report["metrics"], report["ray_metrics"]) == ("127.0.0.1:2", "127.0.0.1:3")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/tmp", "a b", "x" * 65, "a\n"])
+@pytest.mark.parametrize("command", [["down"], ["status"], ["segment", "photo.png", "x"]])
+def test_a_name_is_not_a_path(
+    runner: CliRunner, picture: Path, command: list[str], name: str
+) -> None:
+    result = runner.invoke(app, [*command, "--name", name])
+    assert result.exit_code == 2
+    assert "a name is 1 to 64" in result.stderr
+
+
+def test_a_state_folder_that_is_a_file_is_named(runner: CliRunner, picture: Path) -> None:
+    result = runner.invoke(app, ["up", "--engine", "fake", "--state-dir", str(picture)])
+    assert result.exit_code == 2
+    assert "Not a directory" in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost:50551", "localhost:99999", ":1", "a b:1", "localhost:"]
+)
+@pytest.mark.parametrize("command", [["status"], ["segment", "photo.png", "x"], ["verify"]])
+def test_an_address_that_is_none_is_wrong_usage(
+    runner: CliRunner, picture: Path, command: list[str], address: str
+) -> None:
+    result = runner.invoke(app, [*command, "--address", address])
+    assert result.exit_code == 2
+    assert "HOST:PORT" in result.stderr or "no port from 1" in result.stderr

@@ -34,13 +34,15 @@ class StandIn(limelight_pb2_grpc.LimelightServiceServicer):
     """Answers every task with two instances, unless `faults` says otherwise.
 
     `faults` are taken one a call, from the front; None is no fault. `gate`, if there
-    is one, is waited on; a call that ends before it opens was `cancelled`.
+    is one, is waited on; a call that ends before it opens was `cancelled`. `scores` are
+    those of the first instance, one a call, in place of 0.9.
     """
 
     def __init__(self) -> None:
         self.tasks: list[limelight_pb2.SegmentTask] = []
         self.metadata: list[dict[str, str]] = []
         self.faults: list[ServiceError | tuple[grpc.StatusCode, str] | None] = []
+        self.scores: list[float] = []
         self.gate: threading.Event | None = None
         self.called = threading.Event()
         self.cancelled = threading.Event()
@@ -54,7 +56,11 @@ class StandIn(limelight_pb2_grpc.LimelightServiceServicer):
         with self._counted():
             request_id = self._begin(request.task, context)
             self._wait(context)
-            return limelight_pb2.SegmentResponse(result=answer(request.task, request_id))
+            result = answer(request.task, request_id)
+            with self._lock:
+                if self.scores:
+                    result.instances[0].score = self.scores.pop(0)
+            return limelight_pb2.SegmentResponse(result=result)
 
     def SegmentStream(  # noqa: N802
         self, request: limelight_pb2.SegmentStreamRequest, context: grpc.ServicerContext
@@ -152,6 +158,7 @@ def answer(task: limelight_pb2.SegmentTask, request_id: str) -> limelight_pb2.Se
         ],
         timings=[models_pb2.StageTiming(stage="total", milliseconds=12.5)],
         models=[models_pb2.Model(role="segmenter", name="stand-in", engine="none")],
+        warnings=["The image has lost pixels."] if task.image.accept_damaged else [],
     )
 
 

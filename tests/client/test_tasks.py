@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from limelight import Box, ConceptQuery, Exemplar, Render, SelectBy, Selection
 from limelight.tasks import Want, image_bytes
@@ -33,7 +33,7 @@ def test_arrays_are_sent_exactly() -> None:
     np.testing.assert_array_equal(decoded(image_bytes(flipped)), flipped)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 def test_pil_images_of_every_mode_are_sent(mode: str) -> None:
     image = Image.fromarray(PIXELS).convert(mode if mode != "LA" else "L").convert(mode)
     sent = Image.open(io.BytesIO(image_bytes(image)))
@@ -41,7 +41,7 @@ def test_pil_images_of_every_mode_are_sent(mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(sent.convert("RGB")), np.asarray(image.convert("RGB")))
 
 
-def test_an_orientation_that_pil_did_not_apply_is_not_applied_later() -> None:
+def test_an_orientation_that_pil_did_not_apply_is_applied_once() -> None:
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -49,7 +49,15 @@ def test_an_orientation_that_pil_did_not_apply_is_not_applied_later() -> None:
     image = Image.open(io.BytesIO(buffer.getvalue()))
     sent = Image.open(io.BytesIO(image_bytes(image)))
     assert not sent.getexif()
-    assert sent.size == image.size
+    upright = ImageOps.exif_transpose(image)
+    np.testing.assert_array_equal(np.asarray(sent), np.asarray(upright))
+    np.testing.assert_array_equal(decoded(image_bytes(upright)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "LAB"])
+def test_pil_images_without_a_certain_look_are_refused_by_name(mode: str) -> None:
+    with pytest.raises(ValueError, match=f"of mode {mode} .*convert it"):
+        image_bytes(Image.new(mode, (9, 6)))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,16 @@ def test_queries_keep_their_boxes_and_order() -> None:
     assert task.score_threshold == 0.0
     assert (task.max_instances, task.mask_format) == (7, media_pb2.MASK_FORMAT_PNG)
     assert task.review == limelight_pb2.REVIEW_MODE_NEVER
+
+
+def test_damaged_images_are_accepted_only_where_it_is_said() -> None:
+    plain = Want(instruction="x", renders=[Render("background", background=b"beach")]).task(b"x")
+    assert not plain.image.accept_damaged
+    assert not plain.renders[0].background_image.accept_damaged
+    behind = Render("background", background=b"beach", accept_damaged=True)
+    task = Want(instruction="x", renders=[behind], accept_damaged=True).task(b"x")
+    assert task.image.accept_damaged
+    assert task.renders[0].background_image.accept_damaged
 
 
 def test_an_unset_threshold_stays_unset() -> None:

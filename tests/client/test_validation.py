@@ -45,6 +45,23 @@ def test_a_box_without_an_area(sides: tuple[float, float, float, float]) -> None
             "queries[3].exemplars[1].box",
         ),
         (
+            lambda: query(ConceptQuery(exemplars=(Exemplar(GOOD, positive=False),))),
+            "QUERY_INVALID",
+            "queries[3].exemplars",
+        ),
+        (
+            lambda: query(ConceptQuery("dog", (Exemplar(GOOD), Exemplar(GOOD, positive=False)))),
+            "QUERY_INVALID",
+            "queries[3].exemplars[1].box",
+        ),
+        (
+            lambda: query(
+                ConceptQuery("", (Exemplar(GOOD, positive=False), Exemplar(Box(0, 0, 2, 1.9))))
+            ),
+            "QUERY_INVALID",
+            "queries[3].exemplars[0].box",
+        ),
+        (
             lambda: check_selection(Selection(SelectBy.LARGEST, rank=0), AT),
             "OPTION_INVALID",
             "queries[3].rank",
@@ -66,7 +83,11 @@ def test_each_rule_names_its_field(check: Callable[[], None], reason: str, field
 
 def test_good_values_pass() -> None:
     check_box(GOOD, AT)
-    query(ConceptQuery("red apple", (Exemplar(GOOD), Exemplar(GOOD, positive=False))))
+    other = Box(5, 5, 9, 9)
+    query(ConceptQuery("red apple", (Exemplar(GOOD), Exemplar(other, positive=False))))
+    query(ConceptQuery("red apple", (Exemplar(GOOD, positive=False),)))
+    query(ConceptQuery(exemplars=(Exemplar(GOOD, positive=False), Exemplar(other))))
+    query(ConceptQuery("red apple", (Exemplar(GOOD), Exemplar(GOOD))))
     query(ConceptQuery(exemplars=(Exemplar(GOOD),)))
     check_selection(Selection(SelectBy.LARGEST), AT)
     check_share(0.0, "score", AT)

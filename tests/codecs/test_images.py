@@ -14,7 +14,7 @@ from PIL import Image
 
 from limelight.paths import FieldPath
 from services.codecs import headers, images
-from services.codecs.images import ImageLimits, decode, encode, probe
+from services.codecs.images import ImageLimits, decode, encode, mend, probe
 from services.errors import InvalidMedia, Reason, TooLarge
 from tests.hostile import (
     HostileImage,
@@ -363,3 +363,78 @@ def test_alpha_is_written_where_it_can_be() -> None:
 def test_the_hash_is_of_the_content() -> None:
     assert images.content_hash(b"a") == images.content_hash(b"a") != images.content_hash(b"b")
     assert len(images.content_hash(b"")) == 40
+
+
+# --- what has lost pixels -----------------------------------------------------------------------
+
+
+def cut_to(share: float, kind: str) -> bytes:
+    return VALID[kind][: round(share * len(VALID[kind]))]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg-cmyk", "png", "png-palette", "gif", "tiff"])
+def test_what_is_left_of_a_picture_is_right_where_it_is_left(kind: str) -> None:
+    damaged = cut_to(0.8, kind)
+    with pytest.raises(InvalidMedia) as caught:
+        decode(damaged)
+    assert caught.value.reason is Reason.IMAGE_CORRUPT
+    mended = mend(damaged)
+    assert mended is not None
+    assert np.array_equal(decode(mended.content)[:16], decode(VALID[kind])[:16])
+    assert mended.warning.startswith("The image has lost pixels, ")
+
+
+@pytest.mark.parametrize("kind", sorted(VALID))
+def test_a_whole_picture_is_not_mended(kind: str) -> None:
+    assert mend(VALID[kind]) is None
+
+
+def refusal(data: bytes) -> Reason | None:
+    """Why `decode` refuses a file; None where it does not."""
+    try:
+        decode(data)
+    except (InvalidMedia, TooLarge) as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)
+def test_hostile_images_are_refused_or_mended_with_a_warning(case: HostileImage) -> None:
+    try:
+        mended = mend(case.data)
+    except (InvalidMedia, TooLarge):
+        return
+    assert mended is not None
+    assert mended.warning
+    assert refusal(mended.content) is None
+
+
+@pytest.mark.parametrize("cut", range(2, 40))
+def test_a_jpeg_is_whole_exactly_as_long_as_its_pixels_are(cut: int) -> None:
+    whole = VALID["jpeg"]
+    for end in (b"", b"\xff\xd9"):
+        damaged = whole[:-cut] + end
+        if (reason := refusal(damaged)) is None:
+            assert np.array_equal(decode(damaged), decode(whole))
+        else:
+            assert (reason, cut > 2) == (Reason.IMAGE_CORRUPT, True)
+
+
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_a_png_is_whole_exactly_as_long_as_its_pixels_are(cut: int) -> None:
+    damaged = VALID["png"][:-cut]
+    if (reason := refusal(damaged)) is None:
+        assert np.array_equal(decode(damaged), decode(VALID["png"]))
+    else:
+        # The last chunk has 12 bytes, the checksum before it 4, zlib's own another 4.
+        assert (reason, cut > 20) == (Reason.IMAGE_CORRUPT, True)
+
+
+def test_an_image_of_which_too_little_is_left_is_refused() -> None:
+    for share in (0.05, 0.1):
+        with pytest.raises(InvalidMedia, match="more than its"):
+            mend(cut_to(share, "bmp"))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    damaged = saved(Image.fromarray(noise), "BMP")[:-2000]
+    with pytest.raises(TooLarge, match="as a PNG"):
+        mend(damaged, ImageLimits(max_bytes=len(damaged)))

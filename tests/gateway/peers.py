@@ -50,6 +50,7 @@ class Peers:
     hold: asyncio.Event | None = None
     alive: bool = True
     asked: list[str] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
     cancelled: int = 0
     metadata: list[dict[str, str]] = field(default_factory=list)
     address: str = ""
@@ -79,12 +80,14 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
     async def MakePlan(  # noqa: N802
         self, request: planner_pb2.MakePlanRequest, context: grpc.aio.ServicerContext
     ) -> planner_pb2.MakePlanResponse:
+        self._peers.images.append(request.image.content)
         await self._peers.enter("plan", context)
         return planned_to_proto(Planned(self._peers.plan, PLANNER))
 
     async def ReviewCandidates(  # noqa: N802
         self, request: planner_pb2.ReviewCandidatesRequest, context: grpc.aio.ServicerContext
     ) -> planner_pb2.ReviewCandidatesResponse:
+        self._peers.images.append(request.image.content)
         await self._peers.enter("review", context)
         candidates = [candidate_from_proto(item) for item in request.candidates]
         verdicts = tuple(
@@ -100,6 +103,7 @@ class _Segmenter(segmenter_pb2_grpc.SegmenterServiceServicer):
     async def SegmentConcepts(  # noqa: N802
         self, request: segmenter_pb2.SegmentConceptsRequest, context: grpc.aio.ServicerContext
     ) -> segmenter_pb2.SegmentConceptsResponse:
+        self._peers.images.append(request.image.content)
         await self._peers.enter("segment", context)
         results = []
         for query in queries_from_proto(request.queries):

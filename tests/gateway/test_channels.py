@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
+import pytest
 
 from services.gateway.channels import ChannelPool, _Channel
 from services.local.ports import free_ports
@@ -49,6 +50,23 @@ async def test_calls_go_to_every_address_of_the_name(until: Until) -> None:
                 await ask(pool)
 
         await asyncio.wait_for(both(), 60)
+
+
+@pytest.mark.parametrize(
+    "variable", ["grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"]
+)
+@pytest.mark.parametrize("form", ["{}", "ipv4:{}", "dns:///{}"])
+async def test_a_service_on_this_machine_is_reached_past_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, until: Until, variable: str, form: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    async with serving(EchoServer()) as address:
+        pool = ChannelPool(form.format(address), 2, 1 << 20)
+        await until(lambda: pool.ready)
+        assert await ask(pool)
+        await pool.close()
 
 
 async def test_a_channel_that_is_not_connected_is_left_alone(until: Until) -> None:
@@ -116,3 +134,13 @@ async def test_a_channel_stays_while_no_other_can_be_had(until: Until) -> None:
         only = pool._channels[0]
         await asyncio.sleep(0.2)
         assert pool._channels[0] is only
+
+
+async def test_a_service_elsewhere_is_reached_as_grpc_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cluster that names its proxies in upper case alone was set up for direct connections."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    pool = ChannelPool("dns:///planner-pods:9000", 1, 1 << 20)
+    assert not any("proxy" in name for name, _ in pool._options)
+    await pool.close()

@@ -30,6 +30,14 @@ def box(task: Task, *sides: float) -> Task:
     return task
 
 
+def negated(task: Task, *boxes: tuple[float, float, float, float]) -> Task:
+    """The task with negative boxes in its first query."""
+    query = task.queries.include[0] if task.queries.include else task.queries.include.add()
+    for x0, y0, x1, y1 in boxes:
+        query.exemplars.add(box={"x0": x0, "y0": y0, "x1": x1, "y1": y1}, negative=True)
+    return task
+
+
 BAD: dict[str, tuple[Callable[[Ask], Task], str, str]] = {
     "no image": (
         lambda ask: Task(image={"content": b""}, instruction="cat"),
@@ -97,6 +105,31 @@ BAD: dict[str, tuple[Callable[[Ask], Task], str, str]] = {
         lambda ask: ask.task(queries={"include": [{"phrase": "cat"}], "exclude": [{}]}),
         "QUERY_INVALID",
         "task.queries.exclude[0]",
+    ),
+    "negative boxes alone": (
+        lambda ask: negated(ask.task(), (0, 0, 9, 9), (20, 20, 40, 40)),
+        "QUERY_INVALID",
+        "task.queries.include[0].exemplars",
+    ),
+    "negative boxes alone to exclude": (
+        lambda ask: ask.task(
+            queries={
+                "include": [{"phrase": "cat"}],
+                "exclude": [{"exemplars": [{"box": {"x1": 9, "y1": 9}, "negative": True}]}],
+            }
+        ),
+        "QUERY_INVALID",
+        "task.queries.exclude[0].exemplars",
+    ),
+    "a box of both signs": (
+        lambda ask: negated(box(ask.task(), 5, 5, 40, 40), (5, 5, 40, 40)),
+        "QUERY_INVALID",
+        "task.queries.include[0].exemplars[1].box",
+    ),
+    "nearly a box of both signs": (
+        lambda ask: negated(box(ask.task(), 5, 5, 40, 40), (50, 50, 60, 60), (5.5, 5, 40, 40)),
+        "QUERY_INVALID",
+        "task.queries.include[0].exemplars[2].box",
     ),
     "box inside out": (
         lambda ask: box(ask.task(), 20, 0, 10, 10),

@@ -185,6 +185,22 @@ async def test_mask_formats(stub: Stub, ask: Ask) -> None:
     assert none.instances[0].area == 100
 
 
+async def test_letters_that_no_font_has_are_in_the_warnings(
+    stub: Stub, peers: Peers, ask: Ask
+) -> None:
+    overlay = [{"kind": limelight_pb2.RENDER_KIND_OVERLAY}]
+    for phrase in ("ᠨᠣᠬᠠᠢ", "собака", "犬"):
+        peers.things[phrase] = [detection(0, 0, 40, 40)]
+    mongolian = await segment(stub, ask.phrases("ᠨᠣᠬᠠᠢ", "собака", renders=overlay))
+    (warning,) = mongolian.warnings
+    assert warning.startswith("No font covers U+1828, U+1823, U+182C, ")
+    covered = await segment(stub, ask.phrases("собака", "犬", renders=overlay))
+    assert list(covered.warnings) == []
+    spotlight = [{"kind": limelight_pb2.RENDER_KIND_SPOTLIGHT}]
+    without_labels = await segment(stub, ask.phrases("ᠨᠣᠬᠠᠢ", renders=spotlight))
+    assert list(without_labels.warnings) == []
+
+
 async def test_renderings(stub: Stub, ask: Ask, picture: bytes) -> None:
     task = ask.phrases("cat")
     kinds = limelight_pb2.RenderKind

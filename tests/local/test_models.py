@@ -1,10 +1,14 @@
 """Profiles, checkpoints and engines become settings of the two services."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from services.local.models import CheckpointMissing, CheckpointProfile, StackEngine, stack_config
+from services.errors import CheckpointError
+from services.local.models import CheckpointProfile, StackEngine, stack_config
+from tests.odd.checkpoints import changed, copied, prefixed
 
 
 def test_the_tiny_checkpoints_are_the_services_defaults() -> None:
@@ -36,6 +40,33 @@ def test_a_checkpoint_is_a_folder_or_a_hub_id(
     assert config.segmenter == {"model": str(tmp_path / "mine"), "engine": "fake"}
 
 
-def test_a_path_at_which_nothing_exists_is_refused() -> None:
-    with pytest.raises(CheckpointMissing, match=r"no checkpoint at \./no/such"):
-        stack_config("mine", planner_model="./no/such")
+@pytest.mark.parametrize(
+    "path", ["./no/such", "/no/such", "~/no-such", "runs/mine/export", "a--b/c"]
+)
+def test_a_path_at_which_nothing_exists_is_refused(path: str) -> None:
+    with pytest.raises(CheckpointError, match=f"there is no checkpoint at {path}, and it is not a"):
+        stack_config("mine", planner_model=path)
+
+
+def test_a_checkpoint_is_judged_before_anything_is_started(tmp_path: Path) -> None:
+    """By its headers, without torch."""
+    kept = str(copied(tmp_path))
+    assert stack_config("mine", segmenter_model=kept).segmenter == {"model": kept}
+    with pytest.raises(CheckpointError, match=r"config\.json describes a SAM 3"):
+        stack_config("mine", planner_model=kept)
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    with pytest.raises(CheckpointError, match=r"has no config\.json: it is empty"):
+        stack_config("mine", segmenter_model=str(odd))
+    with pytest.raises(CheckpointError, match=r"every one of its 432 names starts with 'module\.'"):
+        stack_config("mine", segmenter_model=changed(prefixed("module."), odd))
+    program = (
+        "import sys\nfrom services.errors import CheckpointError\n"
+        "from services.local.models import stack_config\n"
+        "try:\n    stack_config('mine', planner_model=sys.argv[1])\n"
+        "except CheckpointError:\n    print('torch' in sys.modules, 'ray' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, kept], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]

@@ -33,6 +33,31 @@ def test_rays_flags_are_those_of_the_profile_whatever_is_exported() -> None:
     assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]
 
 
+@pytest.mark.parametrize(
+    ("given", "excepted"),
+    [
+        ({"http_proxy": "http://p:1"}, "localhost,127.0.0.1,::1"),
+        ({"HTTPS_PROXY": "http://p:1"}, "localhost,127.0.0.1,::1"),
+        ({"all_proxy": "socks5://p:1", "no_proxy": ".example"}, ".example,localhost,127.0.0.1,::1"),
+        ({"http_proxy": "http://p:1", "NO_PROXY": "*"}, "*,localhost,127.0.0.1,::1"),
+    ],
+)
+def test_proxies_stay_but_for_loopback(given: dict[str, str], excepted: str) -> None:
+    environment = local_environment(given)
+    assert environment["no_proxy"] == environment["NO_PROXY"] == excepted
+    assert environment.items() >= {k: v for k, v in given.items() if "no_" not in k.lower()}.items()
+    assert "no_grpc_proxy" not in environment
+
+
+def test_grpcs_own_exceptions_are_added_to() -> None:
+    environment = local_environment({"grpc_proxy": "http://p:1", "no_grpc_proxy": ".example"})
+    assert environment["no_grpc_proxy"] == ".example,localhost,127.0.0.1,::1"
+
+
+def test_without_proxies_there_are_no_exceptions() -> None:
+    assert not any(name.lower().endswith("_proxy") for name in local_environment({"HOME": "/root"}))
+
+
 def test_the_servicers_exist() -> None:
     for path in RUNTIME.grpc_servicers:
         module, _, function = path.rpartition(".")

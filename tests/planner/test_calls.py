@@ -1,6 +1,7 @@
 """The call syntax: what is written is read back, and what is wrong is named."""
 
 import contextlib
+import functools
 
 import pytest
 from hypothesis import given
@@ -118,6 +119,85 @@ def test_a_thought_before_and_an_ending_behind_are_dropped(head: str, tail: str)
     assert call == Call("plan", {"include": ["dog"]})
 
 
+SPACES = st.text(" \t\r\n", max_size=3)
+
+
+def _loose(draw: st.DrawFn, value: object) -> str:
+    """`value` in Gemma 4's syntax with white space between parts, and commas behind last items."""
+    space = functools.partial(draw, SPACES)
+    match value:
+        case dict() | list():
+            opening, closing = "{}" if isinstance(value, dict) else "[]"
+            if isinstance(value, dict):
+                items = [
+                    f"{space()}{key}{space()}:{space()}{_loose(draw, inner)}{space()}"
+                    for key, inner in value.items()
+                ]
+            else:
+                items = [f"{space()}{_loose(draw, inner)}{space()}" for inner in value]
+            last = draw(st.sampled_from(["", "," + space()])) if items else space()
+            return f"{opening}{','.join(items)}{last}{closing}"
+        case str():
+            return f"{QUOTE}{value}{QUOTE}"
+        case bool():
+            return str(value).lower()
+        case _:
+            return repr(value)
+
+
+@given(st.data(), NAMES, st.dictionaries(NAMES, VALUES, max_size=5))
+def test_white_space_and_last_commas_change_nothing(
+    data: st.DataObject, name: str, arguments: dict
+) -> None:
+    if _depth(arguments) > 7:
+        return
+    loose = data.draw(st.composite(_loose)(arguments))
+    space = [data.draw(SPACES) for _ in range(6)]
+    text = (
+        f"<|tool_call>{space[0]}call{space[1]}:{space[2]}{name}{space[3]}{loose}{space[4]}"
+        f"<tool_call|>{space[5]}"
+    )
+    assert parse_call(text) == Call(name, arguments)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'call:plan{include:[<|"|>dog<|"|>, <|"|>cat<|"|>],review:true}',
+        'call:plan{include:[<|"|>dog<|"|>,\n<|"|>cat<|"|>],\nreview:true}',
+        'call:plan{include:[<|"|>dog<|"|>,<|"|>cat<|"|>,],review:true}',
+        'call:plan{include:[<|"|>dog<|"|>,<|"|>cat<|"|>],review:true,}',
+        'call:plan{include: [<|"|>dog<|"|>,<|"|>cat<|"|>], review: true}',
+        'call:plan{include : [<|"|>dog<|"|>\t,<|"|>cat<|"|>] ,review :true}',
+        'call:plan {include:[ <|"|>dog<|"|>,<|"|>cat<|"|> ],review:true}',
+        'call: plan{include:[<|"|>dog<|"|>,<|"|>cat<|"|>],review:true}\n',
+        ' call:plan{\r\n  include:[<|"|>dog<|"|>,<|"|>cat<|"|> , ],\r\n  review:true , \r\n}\r\n',
+    ],
+)
+def test_calls_as_models_write_them(text: str) -> None:
+    plan = plan_from_call(parse_call(f"<|tool_call>{text}<tool_call|>"))
+    assert plan == Plan((ConceptQuery("dog"), ConceptQuery("cat")), review=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'call:verdict{accept:false, reason:<|"|>a  cat , <|"|>}',
+        'call:verdict{ accept : false , reason : <|"|>a  cat , <|"|> , }',
+        'call: verdict {\n\taccept:\nfalse,\n\treason:\n<|"|>a  cat , <|"|>,\n}',
+    ],
+)
+def test_verdicts_as_models_write_them(text: str) -> None:
+    found = verdict_from_call(parse_call(f"<|tool_call>{text}<tool_call|>"))
+    assert found == (False, "a  cat ,")
+
+
+@pytest.mark.parametrize("inner", [" a , b ,", "a\n:\n{b ,}", "\t[x , ]", ",", "  "])
+def test_white_space_inside_strings_stays(inner: str) -> None:
+    call = parse_call(f"<|tool_call>call:f{{x : [ {QUOTE}{inner}{QUOTE} , ]}}<tool_call|>")
+    assert call.arguments == {"x": [inner]}
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -131,8 +211,22 @@ def test_a_thought_before_and_an_ending_behind_are_dropped(head: str, tail: str)
         ('<|tool_call>call:plan{include:[<|"|>dog]}<tool_call|>', "not closed"),
         ('<|tool_call>call:plan{"include":[]}<tool_call|>', "argument name"),
         ("<|tool_call>call:plan{include:[dog]}<tool_call|>", "expected a value"),
-        ("<|tool_call>call:plan{include:[],}<tool_call|>", "argument name"),
-        ("<|tool_call>call:plan{rank:1 ,count:2}<tool_call|>", "expected ,"),
+        ("<|tool_call>call:plan{,}<tool_call|>", "argument name"),
+        ("<|tool_call>call:plan{rank:1,,}<tool_call|>", "argument name"),
+        ("<|tool_call>call:plan{rank:1,,count:2}<tool_call|>", "argument name"),
+        ("<|tool_call>call:plan{include:[,]}<tool_call|>", "expected a value"),
+        ('<|tool_call>call:plan{include:[<|"|>dog<|"|>,,]}<tool_call|>', "expected a value"),
+        ("<|tool_call>call:plan{rank:1 count:2}<tool_call|>", "expected ,"),
+        ("<|tool_call>call:plan{rank:1 2}<tool_call|>", "expected ,"),
+        ("<|tool_call>call:plan{rank:- 1}<tool_call|>", "expected a value"),
+        ("<|tool_call>call:plan{review:t rue}<tool_call|>", "expected a value"),
+        ("<|tool_call>call:plan{ra nk:1}<tool_call|>", "expected :"),
+        ("<|tool_call>call:plan{rank:},<tool_call|>", "expected a value"),
+        ("<|tool_call>call:plan{rank:1},<tool_call|>", "expected <tool_call|>"),
+        ("<|tool_call>c all:plan{}<tool_call|>", "expected call:"),
+        ("<|tool_call>call:plan{rank:\u00a01}<tool_call|>", "expected a value"),
+        ("<|tool_call>call:plan{rank:\x0b1}<tool_call|>", "expected a value"),
+        ("<|tool_call>call:plan{} \n", "expected <tool_call|> but found the end"),
         ("<|tool_call>call:plan{rank:1,rank:2}<tool_call|>", "twice"),
         ("<|tool_call>call:plan{rank:" + "9" * 40 + "}<tool_call|>", "too long"),
         ("<|tool_call>call:plan{rank:1e999}<tool_call|>", "too large"),
@@ -140,6 +234,7 @@ def test_a_thought_before_and_an_ending_behind_are_dropped(head: str, tail: str)
         ("<|tool_call>call:plan{x:" + "[" * 9 + "]" * 9 + "}<tool_call|>", "nested"),
         ("<|tool_call>call:plan{x:" + "[" * 99999 + "}<tool_call|>", "nested"),
         ("<|tool_call>call:a{}<tool_call|><|tool_call>call:a{}<tool_call|>", "more than one"),
+        ("<|tool_call>call:a{}<tool_call|>\n<|tool_call>call:a{}<tool_call|>", "more than one"),
         ("<|tool_call>call:a{}<tool_call|> and so on", "text after"),
     ],
 )
@@ -173,8 +268,13 @@ def test_what_is_no_call_is_named(text: str, named: str) -> None:
         ({"include": ["dog"], "select": "largest", "rank": 0}, "between 1 and 100"),
         ({"include": ["dog"], "select": "largest", "count": 101}, "between 1 and 100"),
         ({"include": ["dog"], "select": "largest", "rank": True}, "whole number"),
-        ({"include": ["dog"], "select": "largest", "rank": 1.0}, "whole number"),
-        ({"include": ["dog"], "review": 1}, "true or false"),
+        ({"include": ["dog"], "select": "largest", "rank": 1.5}, "whole number, not 1.5"),
+        ({"include": ["dog"], "select": "largest", "rank": 1e300}, "between 1 and 100, not 1000"),
+        ({"include": ["dog"], "select": "largest", "rank": 0.0}, "between 1 and 100, not 0"),
+        ({"include": ["dog"], "select": "largest", "rank": float("nan")}, "whole number, not nan"),
+        ({"include": ["dog"], "select": "largest", "count": "2"}, "whole number, not text"),
+        ({"include": ["dog"], "select": "largest", "count": [2]}, "whole number, not a list"),
+        ({"include": ["dog"], "review": 1}, "true or false, not 1"),
         ({"include": ["dog"], "reason": 3}, "reason must be text"),
         ({"include": ["dog"], "color": "red"}, "no argument color"),
     ],
@@ -182,6 +282,13 @@ def test_what_is_no_call_is_named(text: str, named: str) -> None:
 def test_what_is_no_plan_is_named(arguments: dict, named: str) -> None:
     with pytest.raises(CallError, match=named):
         plan_from_call(Call("plan", arguments))
+
+
+@pytest.mark.parametrize("written", ["2", "2.0", "2e0", "20e-1"])
+def test_a_whole_number_may_be_written_as_a_decimal(written: str) -> None:
+    call = f"call:plan{{include:[{QUOTE}dog{QUOTE}],rank:{written},select:{QUOTE}largest{QUOTE}}}"
+    plan = plan_from_call(parse_call(f"<|tool_call>{call}<tool_call|>"))
+    assert repr(plan.select) == repr(Selection(SelectBy.LARGEST, 2))
 
 
 def test_an_empty_plan_with_a_reason_is_a_refusal() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.errors import CheckpointError
 from services.planner.engines.fake import FakePlannerEngine
 from services.planner.metrics import RecordedPlannerMetrics
 from services.planner.service import open_planner, warm_up
@@ -21,7 +22,7 @@ async def test_it_opens_with_a_warm_model(metrics: RecordedPlannerMetrics) -> No
 
 
 def test_a_model_that_does_not_answer_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="fake failed its warm-up: 0 answers to one prompt"):
+    with pytest.raises(CheckpointError, match="fake failed its warm-up: 0 answers to one prompt"):
         warm_up(MuteEngine())
 
 

@@ -98,3 +98,18 @@ def test_without_a_receiver_nothing_changes() -> None:
         assert traced.call is CALL
     tracing.stage("read", 1.0)  # no current call is needed
     tracing.close()
+
+
+@pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
+def test_a_receiver_on_this_machine_is_reached_past_a_proxy(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    tracing = Tracing()
+    tracing.configure(receiver.address, "limelight-test", 1.0)
+    with tracing.span(PATH, "server", CALL):
+        pass
+    tracing.close()
+    assert len(receiver.spans) == 1

@@ -93,6 +93,74 @@ def test_empty_masks_take_no_place() -> None:
     assert (picked.masks[0] > 0).any()
 
 
+def shares(*boxes: tuple[float, float, float, float]) -> np.ndarray:
+    """Boxes x0 y0 x1 y1, shares of the image, as exemplars are: center and size."""
+    x0, y0, x1, y1 = np.array(boxes, np.float32).reshape(-1, 4).T
+    return np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
+
+
+def left_edges(picked: Candidates) -> list[int]:
+    return [int(np.flatnonzero(mask[0] > 0)[0]) for mask in picked.masks]
+
+
+def boxed_raw(*spans: tuple[int, int], size: int = 16) -> RawDetections:
+    """Instances of full height in the columns of `spans`, better ones first."""
+    boxes = np.array([[x0 / size, 0, x1 / size, 1] for x0, x1 in spans], np.float32)
+    logits = np.arange(len(spans), 0, -1, np.float32)
+    return RawDetections(logits, np.float32(100), boxes, squares(*spans, size=size))
+
+
+@pytest.mark.parametrize(
+    ("name", "negative", "kept"),
+    [
+        ("its own box", (0.0, 0.0, 0.25, 1.0), [8, 12]),
+        ("a box half as far again", (0.0, 0.0, 0.375, 1.0), [8, 12]),
+        ("a box of its upper six tenths", (0.0, 0.0, 0.25, 0.6), [8, 12]),
+        ("a loose box around it", (0.0, 0.0, 0.49, 1.0), [8, 12]),
+        ("a box around all, of which it is a quarter", (0.0, 0.0, 1.0, 1.0), [8, 12]),
+        ("a box around the smaller two, of which neither is", (0.4, 0.0, 0.95, 1.0), [0, 8, 12]),
+        ("a box on a small part of it", (0.1, 0.4, 0.15, 0.6), [0, 8, 12]),
+        ("a box between them", (0.26, 0.0, 0.49, 1.0), [0, 8, 12]),
+    ],
+)
+def test_what_a_negative_box_shows_is_left_out(name: str, negative: tuple, kept: list[int]) -> None:
+    found = boxed_raw((0, 4), (8, 10), (12, 13))
+    picked = pick(found, 0.0, 10, 0.0, NONE_GO, shares(negative), np.array([0]))
+    assert left_edges(picked) == kept, name
+
+
+def test_a_worse_mask_of_the_same_thing_does_not_take_its_place() -> None:
+    # The second is the same thing, cut so far that the negative box alone would leave it.
+    found = boxed_raw((0, 8), (0, 16))
+    negative = shares((0.0, 0.0, 0.4, 1.0))
+    overlap = Suppression(0.5, "iom")
+    assert left_edges(pick(found, 0.0, 10, 0.0, overlap, negative, np.array([0]))) == []
+    assert len(pick(found, 0.0, 10, 0.0, NONE_GO, negative, np.array([0])).masks) == 1
+
+
+def test_what_is_left_out_takes_no_place_among_those_asked_for() -> None:
+    found = boxed_raw((0, 4), (8, 12), (13, 16))
+    picked = pick(found, 0.0, 2, 0.0, NONE_GO, shares((0.0, 0.0, 0.25, 1.0)), np.array([0]))
+    assert left_edges(picked) == [8, 13]
+
+
+def test_a_positive_box_that_fits_better_keeps_its_thing() -> None:
+    found = boxed_raw((0, 8), (10, 16))
+    boxes = shares((0.0, 0.0, 0.5, 1.0), (0.0, 0.0, 0.3, 1.0))
+    assert left_edges(pick(found, 0.0, 9, 0.0, NONE_GO, boxes, np.array([1, 0]))) == [0, 10]
+    assert left_edges(pick(found, 0.0, 9, 0.0, NONE_GO, boxes[1:], np.array([0]))) == [10]
+
+
+def test_the_model_s_own_boxes_count_where_its_masks_are_coarse() -> None:
+    # One cell of the mask; the model knows that the thing is a quarter of it.
+    masks = squares((0, 1), size=8)
+    tiny = np.array([[0.0, 0.0, 0.03, 1.0]], np.float32)
+    found = RawDetections(np.ones(1, np.float32), np.float32(100), tiny, masks)
+    boxes, labels = shares((0.0, 0.0, 0.035, 1.0)), np.array([0])
+    assert len(pick(found, 0.0, 9, 0.0, NONE_GO, boxes, labels).masks) == 0
+    assert len(pick(found, 0.0, 9, 0.0, NONE_GO, boxes, np.array([1])).masks) == 1
+
+
 def test_nothing_above_the_threshold() -> None:
     picked = pick(raw([-3.0], squares((0, 4))), 0.5, 10, 0.0, Suppression(0.6, "iou"))
     assert picked.scores.shape == (0,)

@@ -30,6 +30,11 @@ def boxed(*sides: float) -> ConceptQuery:
             Reason.QUERY_INVALID,
             "queries[0].exemplars",
         ),
+        (
+            [SOUND, ConceptQuery("", (Exemplar(Box(0, 0, 1, 1), positive=False),))],
+            Reason.QUERY_INVALID,
+            "queries[1].exemplars",
+        ),
         ([SOUND, ConceptQuery("  ")], Reason.PHRASE_INVALID, "queries[1].phrase"),
         ([ConceptQuery("cat\x00")], Reason.PHRASE_INVALID, "queries[0].phrase"),
         ([ConceptQuery("\ud800")], Reason.PHRASE_INVALID, "queries[0].phrase"),
@@ -69,3 +74,11 @@ def test_a_box_outside_the_image_is_refused() -> None:
         exemplar_arrays([Exemplar(Box(200, 0, 210, 10))], 200, 80, FieldPath() / "queries" / 3)
     assert caught.value.reason is Reason.BOX_INVALID
     assert str(caught.value.field) == "queries[3].exemplars[0].box"
+
+
+def test_boxes_that_are_the_same_within_the_image_are_not_both_signs() -> None:
+    exemplars = [Exemplar(Box(-90, 0, 20, 20)), Exemplar(Box(0, 0, 20, 20), positive=False)]
+    with pytest.raises(InvalidRequest) as caught:
+        exemplar_arrays(exemplars, 200, 80, FieldPath() / "queries" / 3)
+    assert caught.value.reason is Reason.QUERY_INVALID
+    assert str(caught.value.field) == "queries[3].exemplars[1].box"

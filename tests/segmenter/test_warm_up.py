@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from services.errors import CheckpointError
 from services.segmenter.engines import Pair, RawDetections, create
 from services.segmenter.engines.fake import FakeSegmenterEngine
 from services.segmenter.segmenting import warm_up
@@ -23,5 +24,8 @@ def test_a_model_that_answers_is_ready() -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="colors answers with numbers that are not finite"):
+    with pytest.raises(
+        CheckpointError,
+        match="colors failed its warm-up: it answers with numbers that are not finite",
+    ):
         warm_up(BrokenEngine(SegmenterSettings(engine="fake")))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +21,9 @@ from rich.progress import (
 from limelight import LimelightError
 from services.cli.console import Exit, err, fail, fail_call, out
 from services.cli.starting import starting
-from services.local.models import CheckpointMissing, StackEngine, stack_config
+from services.codecs import strict_json
+from services.errors import CheckpointError
+from services.local.models import StackEngine, stack_config
 from services.local.state import StackConfig
 from services.local.temporary import temporary_stack
 from training.evaluation.floors import FLOORS, GATE_INSTRUCTIONS, GATE_SCENES, Bounds
@@ -146,7 +147,7 @@ def main(
             segmenter_model=segmenter_model,
             engine=engine,
         )
-    except CheckpointMissing as exc:
+    except CheckpointError as exc:
         fail(str(exc), Exit.USAGE)
     measured = []
     with _deployment(address, config) as where:
@@ -165,7 +166,8 @@ def main(
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         worlds = {found.report.world.value: found.report.to_dict() for found in measured}
-        json_path.write_text(json.dumps({"worlds": worlds}, indent=2) + "\n", encoding="utf-8")
+        text = strict_json.dumps(strict_json.finite({"worlds": worlds}), indent=2)
+        json_path.write_text(text + "\n", encoding="utf-8")
     if broken:
         fail("; ".join(broken))
 

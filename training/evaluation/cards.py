@@ -43,6 +43,8 @@ _CARD = {
     "false instances an absent phrase": "phrases.false_per_absent",
     "exemplar boxes: F1@0.5": "exemplars.f1",
     "with a negative box: F1@0.5": "exemplars_negative.f1",
+    "negative box beside a phrase: its thing gone": "negatives.gone",
+    "  other things still there": "negatives.stayed",
 }
 
 Worlds = Mapping[str, Mapping[str, Any]]

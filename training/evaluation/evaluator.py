@@ -19,10 +19,12 @@ from training.evaluation.questions import QuestionBuilder, QuestionSet
 from training.evaluation.scoring import (
     ExemplarScore,
     InstructionScore,
+    NegativeScore,
     PhraseScore,
     ServiceAnswer,
     score_exemplar,
     score_instruction,
+    score_negative,
     score_phrase,
 )
 
@@ -37,6 +39,7 @@ class SceneScores:
     seed: int
     phrases: tuple[PhraseScore, ...]
     exemplars: tuple[ExemplarScore, ...]
+    negatives: tuple[NegativeScore, ...]
     instructions: tuple[InstructionScore, ...]
     models: frozenset[ModelInfo]
 
@@ -115,13 +118,19 @@ class ServiceEvaluator:
 
     async def _scene(self, asked: QuestionSet) -> SceneScores:
         models: set[ModelInfo] = set()
-        phrases, exemplars, instructions = [], [], []
+        phrases, exemplars, negatives, instructions = [], [], [], []
+        without = ServiceAnswer()
         for phrase in asked.phrases:
             answer = await self._ask(asked, models, None, {"phrases": [phrase.phrase]})
             phrases.append(score_phrase(asked, phrase, answer))
+            if asked.negative is not None and asked.negative.phrase is phrase:
+                without = answer
         if asked.exemplar is not None:
             answer = await self._ask(asked, models, None, {"queries": [asked.exemplar.query]})
             exemplars.append(score_exemplar(asked, asked.exemplar, answer))
+        if asked.negative is not None:
+            answer = await self._ask(asked, models, None, {"queries": [asked.negative.query]})
+            negatives.append(score_negative(asked, asked.negative, without, answer))
         for question in asked.instructions:
             if self.perfect_plans:
                 answer = await self._execute(asked, models, question.instruction.plan)
@@ -130,7 +139,12 @@ class ServiceEvaluator:
             book = self.builder.writer.phrases
             instructions.append(score_instruction(asked, question, answer, book))
         return SceneScores(
-            asked.seed, tuple(phrases), tuple(exemplars), tuple(instructions), frozenset(models)
+            asked.seed,
+            tuple(phrases),
+            tuple(exemplars),
+            tuple(negatives),
+            tuple(instructions),
+            frozenset(models),
         )
 
     async def _execute(

@@ -8,7 +8,12 @@ from limelight.values import Plan
 from training.evaluation.confusion import Confusion, confusions
 from training.evaluation.matching import DetectionFigures, detected, share_of
 from training.evaluation.questions import PhraseKind
-from training.evaluation.scoring import ExemplarScore, InstructionScore, PhraseScore
+from training.evaluation.scoring import (
+    ExemplarScore,
+    InstructionScore,
+    NegativeScore,
+    PhraseScore,
+)
 from training.world.instructions import Family
 
 NO_PLAN = "no plan"
@@ -61,6 +66,25 @@ class ConceptResults(DetectionFigures):
 
 
 @dataclass(frozen=True)
+class NegativeResults:
+    """Phrases with a negative box on one of the things they mean.
+
+    Attributes:
+        queries: how many.
+        negated: instances in the boxes that the phrase alone finds.
+        gone: share of those that the box takes away.
+        others: the phrases' other instances that the phrase alone finds.
+        stayed: share of those that are still there.
+    """
+
+    queries: int
+    negated: int
+    gone: float
+    others: int
+    stayed: float
+
+
+@dataclass(frozen=True)
 class InstructionResults:
     """Instructions, all of them or those of one family.
 
@@ -109,6 +133,7 @@ class EvaluationFigures:
     Attributes:
         phrases, exemplars, instructions: the three kinds of question.
         exemplars_negative: the exemplar queries with a negative box.
+        negatives: phrases with a negative box.
         family_mean: of the families' `exact`, each counted alike.
         families: by family.
         concepts: phrase queries by concept, in the vocabulary's order.
@@ -122,6 +147,7 @@ class EvaluationFigures:
     phrases: PhraseResults
     exemplars: DetectionFigures
     exemplars_negative: DetectionFigures
+    negatives: NegativeResults
     instructions: InstructionResults
     family_mean: float
     families: dict[str, InstructionResults]
@@ -136,6 +162,7 @@ class EvaluationFigures:
 def count(
     phrases: Sequence[PhraseScore],
     exemplars: Sequence[ExemplarScore],
+    negatives: Sequence[NegativeScore],
     instructions: Sequence[InstructionScore],
 ) -> EvaluationFigures:
     """The figures of all scores; a share of nothing is 0."""
@@ -144,13 +171,14 @@ def count(
         for family in Family
     }
     families = {family: _instructions(scores) for family, scores in by_family.items() if scores}
-    scores: list[PhraseScore | ExemplarScore | InstructionScore]
-    scores = [*phrases, *exemplars, *instructions]
+    scores: list[PhraseScore | ExemplarScore | NegativeScore | InstructionScore]
+    scores = [*phrases, *exemplars, *negatives, *instructions]
     negative = [score for score in exemplars if score.question.negative is not None]
     return EvaluationFigures(
         phrases=_phrases(phrases),
         exemplars=_detected(exemplars),
         exemplars_negative=_detected(negative),
+        negatives=_negatives(negatives),
         instructions=_instructions(instructions),
         family_mean=share_of(sum(one.exact for one in families.values()), len(families)),
         families=families,
@@ -190,6 +218,18 @@ def _concepts(scores: Iterable[PhraseScore]) -> tuple[ConceptResults, ...]:
             presence=_presence(group),
         )
         for _, group in sorted(groups.items())
+    )
+
+
+def _negatives(scores: Sequence[NegativeScore]) -> NegativeResults:
+    found = [score for score in scores if score.found]
+    others = sum(score.others for score in scores)
+    return NegativeResults(
+        queries=len(scores),
+        negated=len(found),
+        gone=share_of(sum(score.gone for score in found), len(found)),
+        others=others,
+        stayed=share_of(sum(score.stayed for score in scores), others),
     )
 
 

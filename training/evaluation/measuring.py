@@ -93,6 +93,7 @@ async def measure(
         ranked = await evaluator.ranked(wanted.seeds[: wanted.scored], on_scene)
     phrases = [score for one in scenes for score in one.phrases]
     exemplars = [score for one in scenes for score in one.exemplars]
+    negatives = [score for one in scenes for score in one.negatives]
     instructions = [score for one in scenes for score in one.instructions]
     models = {model for one in scenes for model in one.models}
     report = EvaluationReport(
@@ -103,7 +104,7 @@ async def measure(
         perfect_plans=wanted.perfect_plans,
         models=tuple(sorted(models, key=lambda model: (model.role, model.revision))),
         seconds=round(time.monotonic() - began, 1),
-        figures=count(phrases, exemplars, instructions),
+        figures=count(phrases, exemplars, negatives, instructions),
         backgrounds=_by_background(phrases) if wanted.world is World.SECOND else {},
         calibration=calibration.calibrate(ranked) if ranked else None,
     )

@@ -7,6 +7,7 @@ The scene and its file come from one of the `worlds`. About each are asked, one 
 - a phrase of another absent concept;
 - one exemplar: the box of one instance, in half of the scenes that allow it with a negative box
   of another concept, of a look-alike where there is one;
+- a phrase of several things again, with a negative box on one of them;
 - instructions, the families taking turns from scene to scene.
 """
 
@@ -29,7 +30,7 @@ _PRESENT = 3
 # A draw of an instruction may have no sound truth; another of the same family often has.
 _TRIES = 8
 # Apart from the scene's own stream, so that a new kind of question leaves the others as they are.
-_PHRASES, _EXEMPLARS, _INSTRUCTIONS = range(1, 4)
+_PHRASES, _EXEMPLARS, _INSTRUCTIONS, _NEGATIVES = range(1, 5)
 
 
 class PhraseKind(StrEnum):
@@ -75,6 +76,26 @@ class ExemplarQuestion:
 
 
 @dataclass(frozen=True)
+class NegativeQuestion:
+    """A phrase of several instances with a negative box on one of them.
+
+    Attributes:
+        phrase: one of the scene's phrase questions; its answer is what is found without the box.
+        query: the same with the box.
+        negated: index of the scene's instance in the box.
+    """
+
+    phrase: PhraseQuestion
+    query: ConceptQuery
+    negated: int
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Indices of the other instances that the phrase means."""
+        return tuple(index for index in self.phrase.wanted if index != self.negated)
+
+
+@dataclass(frozen=True)
 class InstructionQuestion:
     """An instruction with its truth, and the "don't care" instances that it may mean."""
 
@@ -99,6 +120,7 @@ class QuestionSet:
     masks: tuple[RLE, ...]
     phrases: tuple[PhraseQuestion, ...]
     exemplar: ExemplarQuestion | None
+    negative: NegativeQuestion | None
     instructions: tuple[InstructionQuestion, ...]
 
     def truth(self, indices: Sequence[int]) -> list[RLE]:
@@ -122,13 +144,15 @@ class QuestionBuilder:
     def questions(self, seed: int) -> QuestionSet:
         """The questions of a seed, always the same."""
         scene = self.renderer.scene(seed)
+        phrases = self._phrases(scene, np.random.default_rng([seed, _PHRASES]))
         return QuestionSet(
             seed=seed,
             scene=scene,
             content=self.renderer.file(scene, seed),
             masks=tuple(encode_rle(instance.mask) for instance in scene.instances),
-            phrases=self._phrases(scene, np.random.default_rng([seed, _PHRASES])),
+            phrases=phrases,
             exemplar=self._exemplar(scene, np.random.default_rng([seed, _EXEMPLARS])),
+            negative=self._negative(scene, phrases, np.random.default_rng([seed, _NEGATIVES])),
             instructions=self._instructions(scene, seed),
         )
 
@@ -181,6 +205,17 @@ class QuestionBuilder:
         wanted, dont_care = _of_concepts(scene, {shown.concept.index})
         query = ConceptQuery(exemplars=tuple(exemplars))
         return ExemplarQuestion(query, shown.concept, negative, wanted, dont_care)
+
+    def _negative(
+        self, scene: Scene, phrases: Sequence[PhraseQuestion], rng: np.random.Generator
+    ) -> NegativeQuestion | None:
+        several = [question for question in phrases if len(question.wanted) > 1]
+        if not several:
+            return None
+        phrase = several[int(rng.integers(len(several)))]
+        negated = phrase.wanted[int(rng.integers(len(phrase.wanted)))]
+        against = Exemplar(_box(scene.instances[negated]), positive=False)
+        return NegativeQuestion(phrase, ConceptQuery(phrase.phrase, (against,)), negated)
 
     def _instructions(self, scene: Scene, seed: int) -> tuple[InstructionQuestion, ...]:
         rng = np.random.default_rng([seed, _INSTRUCTIONS])

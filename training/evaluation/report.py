@@ -53,7 +53,7 @@ def show(report: EvaluationReport, console: Console) -> None:
     """Print the tables, and last what they were measured on."""
     figures = report.figures
     console.rule(f"{report.world} world")
-    console.print(_detections(report), _presence(figures), _concepts(figures))
+    console.print(_detections(report), _negatives(figures), _presence(figures), _concepts(figures))
     console.print(_confusions(figures), _instructions(report), _plan_parts(figures))
     if report.calibration is not None:
         console.print(_calibration(report.calibration))
@@ -83,6 +83,12 @@ def _detections(report: EvaluationReport) -> Table:
     ):
         shares = (found.f1, found.f1_strict, found.precision, found.recall, found.mean_iou)
         _row(table, name, found.queries, *shares)
+    return table
+
+
+def _negatives(figures: EvaluationFigures) -> Table:
+    table = _table("Negative boxes", "queries", "negated", "gone", "others", "still there")
+    _row(table, "beside a phrase", *vars(figures.negatives).values())
     return table
 
 

@@ -14,6 +14,7 @@ from training.evaluation.matching import LOOSE, Comparison, compare, iou_matrix
 from training.evaluation.questions import (
     ExemplarQuestion,
     InstructionQuestion,
+    NegativeQuestion,
     PhraseQuestion,
     QuestionSet,
 )
@@ -68,6 +69,27 @@ class ExemplarScore:
 
 
 @dataclass(frozen=True)
+class NegativeScore:
+    """One phrase with a negative box, beside the answer to the phrase without it.
+
+    Attributes:
+        seed, question, error: as of `PhraseScore`.
+        found: the instance in the box is in the answer without it.
+        gone: it is not in the answer with it.
+        others: how many of the phrase's other instances are in the answer without it.
+        stayed: how many of those are in the answer with it.
+    """
+
+    seed: int
+    question: NegativeQuestion
+    found: bool
+    gone: bool
+    others: int
+    stayed: int
+    error: str | None
+
+
+@dataclass(frozen=True)
 class InstructionScore:
     """One instruction.
 
@@ -118,6 +140,28 @@ def score_exemplar(
     """Raises `ValueError` where a mask is not of the image's size."""
     comparison = _compare(asked, answer, question.wanted, question.dont_care)
     return ExemplarScore(asked.seed, question, comparison, answer.error)
+
+
+def score_negative(
+    asked: QuestionSet, question: NegativeQuestion, without: ServiceAnswer, answer: ServiceAnswer
+) -> NegativeScore:
+    """Raises `ValueError` where a mask is not of the image's size."""
+
+    def shown(answer: ServiceAnswer) -> set[int]:
+        pairs = np.argwhere(iou_matrix(answer.masks, asked.masks) >= LOOSE)
+        return {column for _, column in pairs.tolist()}
+
+    before, after = shown(without), shown(answer)
+    others = before & set(question.others)
+    return NegativeScore(
+        seed=asked.seed,
+        question=question,
+        found=question.negated in before,
+        gone=answer.error is None and question.negated not in after,
+        others=len(others),
+        stayed=len(others & after),
+        error=answer.error,
+    )
 
 
 def score_instruction(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from training.datasets.coco import CocoScenes, DatasetSplit
+from training.datasets.coco import CocoScenes
 from training.kit.interrupts import interruptible
 from training.kit.metrics import MetricsLog, last_recipe
 from training.kit.recipe import Recipe, add_options
@@ -42,6 +42,7 @@ def parser(
     data = made.add_argument_group("dataset", "without one: sticker world")
     data.add_argument("--coco", type=Path, help="instances JSON; a tenth of it is held out")
     data.add_argument("--images", type=Path, help="folder of its images")
+    add_skipping(data)
     add_options(made, presets)
     machine = made.add_argument_group("machine")
     machine.add_argument(
@@ -85,8 +86,8 @@ def half(arguments: argparse.Namespace, device: torch.device) -> bool:
     return wish == "bfloat16" or (wish == "auto" and device.type == "cuda")
 
 
-def coco(arguments: argparse.Namespace, split: DatasetSplit) -> CocoScenes:
-    """A part of the dataset that the command line names.
+def coco(arguments: argparse.Namespace) -> CocoScenes:
+    """The dataset that the command line names, all of it; prints what it holds.
 
     Raises:
         ValueError: the command line lacks the folder of its images.
@@ -94,7 +95,18 @@ def coco(arguments: argparse.Namespace, split: DatasetSplit) -> CocoScenes:
     """
     if arguments.images is None:
         raise ValueError("--coco needs --images, the folder of its images")
-    return CocoScenes.load(arguments.coco, arguments.images, split)
+    scenes = CocoScenes.load(arguments.coco, arguments.images, skip=arguments.skip_faults)
+    print(f"{arguments.coco}: {scenes.summary}", flush=True)
+    return scenes
+
+
+def add_skipping(options: argparse._ActionsContainer) -> None:
+    """The option of every command that takes a dataset to leave out what is faulty in it."""
+    options.add_argument(
+        "--skip-faults",
+        action="store_true",
+        help="leave out what is faulty and count it, instead of naming it and ending",
+    )
 
 
 def train(

@@ -6,12 +6,15 @@ are logged again by the resumed one; the later line counts.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
+
+from services.codecs import strict_json
 
 _FILE = "metrics.jsonl"
 
@@ -40,6 +43,7 @@ class MetricsLog:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        _drop_cut_line(folder / _FILE)
 
     def recipe(self, settings: Mapping[str, object]) -> None:
         """Everything that decides the run's weights and does not depend on the machine."""
@@ -66,7 +70,15 @@ class MetricsLog:
 
     def _append(self, line: Mapping[str, object]) -> None:
         with (self._folder / _FILE).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+            # A loss that is not finite is a gap here; JSON has no number for it.
+            log.write(strict_json.dumps(strict_json.finite(line)) + "\n")
+
+
+def _drop_cut_line(log: Path) -> None:
+    """Remove a last line that a killed run left without its end, so that none is joined to it."""
+    if log.exists() and not (content := log.read_bytes()).endswith(b"\n"):
+        with log.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def last_recipe(folder: Path) -> Mapping[str, object]:
@@ -86,7 +98,7 @@ def read(folder: Path) -> RunHistory:
     lines = (folder / _FILE).read_text(encoding="utf-8").splitlines()
     for number, text in enumerate(lines, start=1):
         try:
-            line = json.loads(text)
+            line = json.loads(text)  # with NaN, as earlier versions wrote it
         except ValueError as error:
             if number == len(lines):
                 break
@@ -94,7 +106,10 @@ def read(folder: Path) -> RunHistory:
         recipe = line.get("recipe", recipe)
         for kind, entries in kinds.items():
             if kind in line:
-                entries[line["step"]] = LogEntry(line["step"], line["minutes"], line[kind])
+                values = {
+                    name: math.nan if value is None else value for name, value in line[kind].items()
+                }
+                entries[line["step"]] = LogEntry(line["step"], line["minutes"], values)
     losses, validations = (
         tuple(entries[step] for step in sorted(entries)) for entries in kinds.values()
     )

@@ -5,21 +5,22 @@ service.
 """
 
 import argparse
-import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import Gemma4ForConditionalGeneration
 
+from services.codecs import strict_json
+from services.planner.engines.parts import check_vocabulary
 from services.planner.settings import SHIPPED
+from services.replica.checkpoints import GEMMA4
+from services.replica.loading import load_model
 from training.datasets.coco import DatasetSplit
 from training.datasets.sources import SceneSource, WorldScenes
-from training.kit.command import chosen_device, coco
+from training.kit.command import add_skipping, chosen_device, coco
 from training.planner.evaluator import PlanEvaluator
 from training.planner.examples import ExampleBuilder
 from training.planner.figures import figures_of, table
@@ -34,16 +35,20 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(arguments.threads)
     try:
         source: SceneSource = (
-            WorldScenes() if arguments.coco is None else coco(arguments, arguments.split)
+            WorldScenes() if arguments.coco is None else coco(arguments).only(arguments.split)
         )
         device = chosen_device(arguments.device)
-    except ValueError as error:
+        model = load_model(
+            Gemma4ForConditionalGeneration,
+            arguments.checkpoint,
+            GEMMA4,
+            dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
+        )
+        preprocessor = Preprocessor.load(arguments.checkpoint)
+        check_vocabulary(arguments.checkpoint, preprocessor.tokenizer, model)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    model = Gemma4ForConditionalGeneration.from_pretrained(
-        arguments.checkpoint, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16
-    )
-    model = model.to(device).eval()
-    preprocessor = Preprocessor.load(arguments.checkpoint)
+    model = model.to(device)
     evaluator = PlanEvaluator(ExampleBuilder(source, preprocessor, labeled=False))
     seeds = HELD_OUT[: arguments.scenes]
     answers = evaluator.plans(model, seeds)
@@ -71,7 +76,8 @@ def main(words: Sequence[str] | None = None) -> None:
                 for one in wrong
             ],
         }
-        text = json.dumps(_finite(report), indent=1, ensure_ascii=False)
+        # Shares of nothing are not finite, and become null.
+        text = strict_json.dumps(strict_json.finite(report), indent=1, ascii_only=False)
         arguments.json.write_text(text + "\n", encoding="utf-8")
 
 
@@ -92,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--coco", type=Path, help="annotations to evaluate on, not sticker world")
     parser.add_argument("--images", type=Path, help="folder of their images")
+    add_skipping(parser)
     parser.add_argument(
         "--split",
         type=DatasetSplit,
@@ -117,15 +124,6 @@ def _milliseconds(evaluator: PlanEvaluator, model: Gemma4ForConditionalGeneratio
         evaluator.answers(model, [((scene.image,), chat)])
         times.append(time.perf_counter() - began)
     return 1000.0 * float(np.median(times))
-
-
-def _finite(value: Any) -> Any:
-    """`value` without the numbers that JSON does not know: shares of nothing become null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ planner's function (`services.planner.prompt.PLAN_TOOL`), which say everything a
 lines are checked when the file is loaded.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,10 @@ from typing import Self
 import numpy as np
 
 from limelight.values import Plan
+from services.codecs import strict_json
 from services.codecs.images import decode
+from services.codecs.strict_json import JsonFault
+from services.codecs.text_files import EncodingFault, decoded, numbered_lines
 from services.errors import ServiceError
 from services.planner.calls import (
     PLAN,
@@ -29,6 +31,8 @@ from services.planner.calls import (
     format_call,
     plan_from_call,
 )
+from training.datasets.faults import DatasetError, DatasetFault, counted, reasons
+from training.datasets.pictures import PictureFault, inside, judge
 from training.planner.examples import TrainingExample, training_example
 from training.planner.images import plain_image
 from training.planner.preprocessing import Preprocessor
@@ -37,19 +41,34 @@ _KEYS = ("image", "instruction", "plan")
 _MAX_INSTRUCTION = 1000  # characters; the service takes no more
 
 
-class ExampleError(ValueError):
+@dataclass(frozen=True, slots=True)
+class ExampleFault(DatasetFault):
+    """A fault of one line: its number, from 1, and which of its keys, or empty."""
+
+    line: int = 1
+    key: str = ""
+
+
+def example_fault(line: int, key: str, message: str, kind: str) -> ExampleFault:
+    """A fault of the line of that number, from 1, in one of its keys or ("") all of it."""
+    where = f"line {line}" + (f", {key}" if key else "")
+    return ExampleFault(where, "", message, kind, line, key)
+
+
+class ExampleError(DatasetError):
     """A file of examples that cannot be used.
 
     Attributes:
-        line: number of the line at fault, from 1.
+        line: number of the first line at fault, from 1.
         field: which of its keys, or empty.
     """
 
-    def __init__(self, file: Path, line: int, field: str, message: str) -> None:
-        where = f"{file}, line {line}" + (f", {field}" if field else "")
-        super().__init__(f"{where}: {message}")
-        self.line = line
-        self.field = field
+    _before_field = ", "
+
+    def __init__(self, file: Path, faults: Sequence[ExampleFault]) -> None:
+        super().__init__(file, faults)
+        self.line: int = faults[0].line
+        self.field: str = faults[0].key
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,51 @@ class FileExample:
     plan: Plan
 
 
+def read_examples(
+    file: Path, folder: Path | None = None, *, skip: bool = False
+) -> tuple[tuple[FileExample, ...], ...]:
+    """Read and check a file and the headers of its images; prints what it holds.
+
+    Args:
+        file: JSON lines; empty lines are skipped.
+        folder: what image paths are relative to; by default the file's own.
+        skip: leave out lines that are wrong.
+
+    Returns:
+        The examples about each image.
+
+    Raises:
+        ExampleError: lines are wrong, or there is none; it says which, and what.
+        OSError: the file cannot be read.
+    """
+    faults: list[ExampleFault] = []
+    examples: list[FileExample] = []
+    try:
+        text = decoded(file.read_bytes())
+    except EncodingFault as error:
+        fault = example_fault(error.line, "", error.fault, "line of another form")
+        raise ExampleError(file, [fault]) from error
+    for number, line in numbered_lines(text):
+        example = _parsed(number, line, folder or file.parent)
+        (examples if isinstance(example, FileExample) else faults).append(example)  # type: ignore[arg-type]
+    headers = judge(list({example.image: None for example in examples}))
+    images: dict[Path, list[FileExample]] = {}
+    for example in examples:
+        header = headers[example.image]
+        if isinstance(header, PictureFault):
+            faults.append(example_fault(example.line, "image", header.message, header.kind))
+        else:
+            images.setdefault(example.image, []).append(example)
+    if faults and not (skip and images):
+        raise ExampleError(file, sorted(faults, key=lambda fault: fault.line))
+    if not images:
+        raise ExampleError(file, [example_fault(1, "", "the file holds no examples", "no use")])
+    held = counted(sum(map(len, images.values())), "example")
+    about = counted(len(images), "picture")
+    print(f"{file}: {held} about {about}; dropped: {reasons(faults)}", flush=True)
+    return tuple(map(tuple, images.values()))
+
+
 @dataclass(frozen=True)
 class ExampleFile:
     """The examples of one file: at least one image, and those about each."""
@@ -72,25 +136,13 @@ class ExampleFile:
 
     @classmethod
     def load(cls, file: Path, preprocessor: Preprocessor, folder: Path | None = None) -> Self:
-        """Read and check a file.
-
-        Args:
-            file: JSON lines; empty lines are skipped.
-            preprocessor: of the checkpoint.
-            folder: what image paths are relative to; by default the file's own.
+        """The examples of `read_examples`, for the checkpoint that `preprocessor` is of.
 
         Raises:
-            ExampleError: a line is wrong, or there is none; it says which, and what.
+            ExampleError: a line is wrong, or there is none.
             OSError: the file cannot be read.
         """
-        images: dict[Path, list[FileExample]] = {}
-        for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            if text.strip():
-                example = _parsed(file, number, text, folder or file.parent)
-                images.setdefault(example.image, []).append(example)
-        if not images:
-            raise ExampleError(file, 1, "", "the file holds no examples")
-        return cls(file, tuple(map(tuple, images.values())), preprocessor)
+        return cls(file, read_examples(file, folder), preprocessor)
 
     def example(self, seed: Sequence[int], questions: int) -> TrainingExample:
         """An image, and up to `questions` of the examples about it; the same for the same seed.
@@ -104,7 +156,8 @@ class ExampleFile:
         try:
             image = decode(chosen[0].image.read_bytes())
         except (OSError, ServiceError) as error:
-            raise ExampleError(self.file, chosen[0].line, "image", str(error)) from error
+            fault = example_fault(chosen[0].line, "image", str(error), "picture unreadable")
+            raise ExampleError(self.file, [fault]) from error
         prepared = self.preprocessor
         texts = [
             (prepared.planning_chat(one.instruction), format_call(call_from_plan(one.plan)))
@@ -113,29 +166,31 @@ class ExampleFile:
         return training_example(prepared, (plain_image(prepared, image),), texts)
 
 
-def _parsed(file: Path, number: int, text: str, folder: Path) -> FileExample:
-    def fault(field: str, message: str) -> ExampleError:
-        return ExampleError(file, number, field, message)
+def _parsed(number: int, line: str, folder: Path) -> FileExample | ExampleFault:
+    def fault(key: str, message: str, kind: str = "line of another form") -> ExampleFault:
+        return example_fault(number, key, message, kind)
 
     try:
-        record = json.loads(text)
-    except ValueError as error:
-        raise fault("", f"not JSON: {error}") from error
+        record = strict_json.loads(line)
+    except JsonFault as error:
+        return fault("", str(error))
     if not isinstance(record, dict):
-        raise fault("", "not a JSON object")
+        return fault("", "not a JSON object")
     if unknown := sorted(set(record) - set(_KEYS)):
-        raise fault(unknown[0], f"not one of {', '.join(_KEYS)}")
-    for field in ("image", "instruction"):
-        if not isinstance(record.get(field), str) or not record[field].strip():
-            raise fault(field, "not a string, or an empty one")
-    image, instruction = folder / record["image"].strip(), record["instruction"].strip()
-    if not image.is_file():
-        raise fault("image", f"there is no file {image}")
+        return fault(unknown[0], f"not one of {', '.join(_KEYS)}")
+    for key in ("image", "instruction"):
+        if not isinstance(record.get(key), str) or not record[key].strip():
+            return fault(key, "not a string, or an empty one")
+    image, instruction = inside(folder, record["image"].strip()), record["instruction"].strip()
+    if image is None:
+        return fault("image", f"{record['image']!r} leads out of {folder}")
     if len(instruction) > _MAX_INSTRUCTION:
-        raise fault("instruction", f"{len(instruction)} characters, of at most {_MAX_INSTRUCTION}")
+        message = f"{len(instruction)} characters, of at most {_MAX_INSTRUCTION}"
+        return fault("instruction", message)
     if not isinstance(record.get("plan"), dict):
-        raise fault("plan", "not a JSON object")
+        return fault("plan", "not a JSON object")
     try:
-        return FileExample(number, image, instruction, plan_from_call(Call(PLAN, record["plan"])))
+        plan = plan_from_call(Call(PLAN, record["plan"]))
     except CallError as error:
-        raise fault("plan", str(error)) from error
+        return fault("plan", str(error), "plan that is not valid")
+    return FileExample(number, image, instruction, plan)

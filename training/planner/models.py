@@ -17,7 +17,10 @@ from transformers.utils import cached_file
 
 from limelight.values import SelectBy
 from services.planner.calls import Call, call_from_plan, format_call
+from services.planner.engines.parts import check_vocabulary
 from services.planner.prompt import plan_messages, review_messages
+from services.replica.checkpoints import GEMMA4
+from services.replica.loading import load_model
 from training.planner.config import Shape, new_image_processor, new_model, widen_positions
 from training.planner.preprocessing import Preprocessor
 from training.planner.tokenizer import train_tokenizer
@@ -86,13 +89,19 @@ def load_planner(
         seed: of what starts at random.
 
     Raises:
-        OSError: there is no such checkpoint, or a part of it is missing.
+        CheckpointError: there is no such checkpoint, it is not one that works, or a part of it is
+            missing.
     """
     # The packed rows' masks are booleans, which only torch's own attention takes as such.
-    model = Gemma4ForConditionalGeneration.from_pretrained(
-        checkpoint, dtype=dtype, attn_implementation={"text_config": "sdpa"}
+    model = load_model(
+        Gemma4ForConditionalGeneration,
+        checkpoint,
+        GEMMA4,
+        dtype=dtype,
+        attn_implementation={"text_config": "sdpa"},
     )
     preprocessor = Preprocessor.load(checkpoint, soft_tokens)
+    check_vocabulary(checkpoint, preprocessor.tokenizer, model)
     torch.manual_seed(seed)
     if soft_tokens is not None:
         widen_positions(model, soft_tokens * preprocessor.pooling)

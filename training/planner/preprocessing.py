@@ -2,7 +2,7 @@
 
 Flow: messages -> `chat` -> `split` -> token ids; image -> `patches`. Everything a model is trained
 on passes through here, and so does what it is evaluated on, with the same parts that the service
-loads (`services.planner.engines.transformers`): nothing is learned in one format and asked in
+loads (`services.planner.engines.parts`): nothing is learned in one format and asked in
 another. The parts come from the checkpoint, so the tiny Gemma 4 and `google/gemma-4-31B-it` differ
 in nothing here but their files.
 """
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
+from services.planner.engines.parts import load_parts
 from services.planner.prompt import PLAN_TOOL, plan_messages
 from training.planner.tokenizer import TOOL_RESPONSE
 
@@ -35,13 +36,9 @@ class Preprocessor:
             soft_tokens: an image's at most; by default as the checkpoint says.
 
         Raises:
-            OSError: there is no such checkpoint, or a part of it is missing.
+            CheckpointError: there is no such checkpoint, or a part of it is missing.
         """
-        size = {} if soft_tokens is None else {"max_soft_tokens": soft_tokens}
-        return cls(
-            AutoTokenizer.from_pretrained(checkpoint),
-            Gemma4ImageProcessorPil.from_pretrained(checkpoint, **size),
-        )
+        return cls(*load_parts(checkpoint, soft_tokens))
 
     @property
     def pooling(self) -> int:

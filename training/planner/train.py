@@ -16,7 +16,7 @@ from training.datasets.sources import SceneSource, WorldScenes
 from training.kit import command
 from training.kit.recipe import chosen
 from training.planner.config import MAX_SOFT_TOKENS, Shape
-from training.planner.example_file import ExampleFile
+from training.planner.example_file import ExampleFile, read_examples
 from training.planner.examples import ExampleBuilder
 from training.planner.models import PlannerModel, load_planner, new_planner
 from training.planner.packing import Layout
@@ -51,19 +51,22 @@ def opened(arguments: argparse.Namespace) -> PlannerTask:
     own = arguments.coco is not None or arguments.examples is not None
     if (own or arguments.lora) and arguments.start is None:
         raise ValueError("fine-tuning needs --start, the checkpoint to begin from")
+    examples = None
+    scenes: SceneSource | None = None
+    held_out: SceneSource | None = None
+    # Before a checkpoint of gigabytes is read.
+    if arguments.examples is not None:
+        examples = read_examples(arguments.examples, arguments.images, skip=arguments.skip_faults)
+    if arguments.coco is not None:
+        dataset = command.coco(arguments)
+        scenes = dataset.only(DatasetSplit.TRAINING)
+        held_out = dataset.only(DatasetSplit.VALIDATION)
+    elif examples is None:
+        scenes, held_out = PlannerScenes(Vocabulary.load()), WorldScenes()
     planner = _planner(arguments, recipe, command.half(arguments, device), own)
     if arguments.gradient_checkpointing:
         planner.model.activation_checkpointing_enable()
-    file = None
-    scenes: SceneSource | None = None
-    held_out: SceneSource | None = None
-    if arguments.examples is not None:
-        file = ExampleFile.load(arguments.examples, planner.preprocessor, arguments.images)
-    if arguments.coco is not None:
-        scenes = command.coco(arguments, DatasetSplit.TRAINING)
-        held_out = command.coco(arguments, DatasetSplit.VALIDATION)
-    elif file is None:
-        scenes, held_out = PlannerScenes(Vocabulary.load()), WorldScenes()
+    file = ExampleFile(arguments.examples, examples, planner.preprocessor) if examples else None
     builder = ExampleBuilder(scenes, planner.preprocessor, recipe.dense) if scenes else None
     size = None if own else _WORLD_SIZE
     return PlannerTask(planner, recipe, builder, file, held_out, size, arguments.merge)

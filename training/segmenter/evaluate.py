@@ -5,20 +5,21 @@ Plain `Sam3Model` calls on held-out scenes, without any service in between, scor
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Sam3Model
+from transformers import PreTrainedTokenizerBase, Sam3Model
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from limelight.masks import encode_rle
+from services.codecs import strict_json
 from services.segmenter.preprocessing import normalized, to_model_input
 from services.segmenter.settings import SHIPPED
 from training.datasets.sources import SceneSource, WorldScenes
 from training.evaluation.matching import compare, detected, share_of
+from training.segmenter.models import open_checkpoint
 from training.segmenter.sampling import PhraseSampler
 from training.world.phrases import PhraseBook
 from training.world.splits import HELD_OUT
@@ -103,22 +104,26 @@ def predict(
     return masks.cpu().numpy(), bool(presence > _THRESHOLD)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Evaluate the checkpoint named on the command line; prints one line of JSON."""
     parser = argparse.ArgumentParser(description="Measure a segmenter on held-out scenes.")
     parser.add_argument("checkpoint", nargs="?", default=str(SHIPPED), help="a folder or hub id")
     parser.add_argument("--scenes", type=int, default=300, help="(%(default)s)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     torch.set_num_threads(1)
+    try:
+        model, tokenizer = open_checkpoint(arguments.checkpoint)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     figures = evaluate(
-        Sam3Model.from_pretrained(arguments.checkpoint).eval(),
-        AutoTokenizer.from_pretrained(arguments.checkpoint),
+        model,
+        tokenizer,
         PhraseSampler(PhraseBook(Vocabulary.load())),
         WorldScenes(),
         HELD_OUT[: arguments.scenes],
     )
     rounded = {name: round(value, 3) for name, value in figures.items()}
-    print(json.dumps({"scenes": arguments.scenes, **rounded}))
+    print(strict_json.dumps(strict_json.finite({"scenes": arguments.scenes, **rounded})))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,18 @@
 """A new tiny model that starts where a smaller trained one stands, instead of from nothing."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from transformers import Sam3Model
 
+from services.errors import CheckpointError
+from services.replica.checkpoints import SAM3, listed
+from services.replica.loading import load_model
+
+# What a model of finer masks has more of, and what differs between numbers of queries.
+_FINER = ("vision_encoder.neck.fpn_layers.", "mask_decoder.pixel_decoder.")
+_QUERIES = ("detr_decoder.query_embed.weight", "detr_decoder.reference_points.weight")
 _JITTER = 0.05  # relative noise on what is doubled: copies that stay equal would learn as one
 
 
@@ -19,14 +28,21 @@ def grow_from(checkpoint: str, model: Sam3Model) -> None:
     Args:
         checkpoint: folder or hub id; of the same depths, and of the same heads' width.
         model: new, changed in place.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, it is not one that works, or it is not of a
+            smaller model of this kind.
     """
-    old = Sam3Model.from_pretrained(checkpoint, dtype=torch.float32)
+    old = load_model(Sam3Model, checkpoint, SAM3, dtype=torch.float32)
     neck = model.vision_encoder.neck.fpn_layers
     more = len(neck) - len(old.vision_encoder.neck.fpn_layers)
     own = model.state_dict()
-    for name, weight in _widened(old, model, more).items():
-        if own[name].shape == weight.shape:
-            own[name] = weight
+    try:
+        widened = _widened(old, model, more)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint} is not of a smaller model: {error}") from error
+    _check_grown(checkpoint, widened, own)
+    own |= {name: weight for name, weight in widened.items() if own[name].shape == weight.shape}
     references = old.detr_decoder.reference_points.weight.sigmoid()
     queries = own["detr_decoder.reference_points.weight"].sigmoid()
     nearest = torch.cdist(queries[:, :2], references[:, :2]).argmin(1)
@@ -40,6 +56,24 @@ def grow_from(checkpoint: str, model: Sam3Model) -> None:
             conv.weight.mul_(0.1)
             conv.weight[:, :, 1, 1] += torch.eye(len(conv.weight))
             conv.bias.zero_()
+
+
+def _check_grown(source: str, widened: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse weights that would be left out, and gaps that would be left random."""
+    strange = set(widened) - set(own)
+    gaps = {name for name in set(own) - set(widened) if not name.startswith(_FINER)}
+    unlike = {
+        name
+        for name in set(widened) & set(own)
+        if widened[name].shape != own[name].shape and name not in _QUERIES
+    }
+    for names, what in (
+        (strange, "has tensors that the new model lacks"),
+        (gaps, "lacks tensors of the new model"),
+        (unlike, "has tensors of sizes that do not widen to those of the new model"),
+    ):
+        if names:
+            raise CheckpointError(f"{source} {what}: {len(names)} ({listed(names)})")
 
 
 @torch.no_grad()

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, Sam3Model
+from transformers import CLIPTokenizer, PreTrainedTokenizerBase, Sam3Model
 
+from services.errors import CheckpointError
+from services.replica.checkpoints import SAM3
+from services.replica.loading import load_model, load_tokenizer
 from training.segmenter.config import MAX_TEXT_TOKENS, tiny_config
 from training.segmenter.dense import center_code
 from training.segmenter.tokenizer import special_tokens, train_tokenizer
@@ -91,15 +94,16 @@ def open_checkpoint(source: str) -> tuple[Sam3Model, PreTrainedTokenizerBase]:
         source: folder or hub id ("facebook/sam3"); one saved as `sam3_video` gives its detector.
 
     Raises:
-        OSError: there is no such checkpoint.
-        ValueError: its tokenizer is missing or another model's.
+        CheckpointError: there is no such checkpoint, it is not one that works, or its tokenizer is
+            missing or another model's.
     """
-    model = Sam3Model.from_pretrained(source, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = load_model(Sam3Model, source, SAM3, dtype=torch.float32)
+    tokenizer = load_tokenizer(source)
     # transformers makes up an empty tokenizer, to which all words are alike, where there is none.
     known, read = len(tokenizer), model.config.text_config.vocab_size
     if not _LEAST_TOKENS <= known <= read:
-        raise ValueError(f"{source}: its tokenizer has {known} tokens, the model reads {read}")
+        what = "no tokenizer.json" if known < _LEAST_TOKENS else f"a tokenizer of {known} tokens"
+        raise CheckpointError(f"{source} has {what}; the model reads {read} tokens")
     return model, tokenizer
 
 

@@ -61,8 +61,9 @@ def opened(arguments: argparse.Namespace) -> SegmenterTask:
     else:
         if arguments.start is None:
             raise ValueError("--coco needs --start, a checkpoint to fine-tune")
-        training = command.coco(arguments, DatasetSplit.TRAINING)
-        held_out = command.coco(arguments, DatasetSplit.VALIDATION)
+        scenes = command.coco(arguments)
+        training = scenes.only(DatasetSplit.TRAINING)
+        held_out = scenes.only(DatasetSplit.VALIDATION)
         model, tokenizer = open_checkpoint(arguments.start)
         sampler = PhraseSampler.of_dataset(training.vocabulary)
         data = SegmenterData(tokenizer, sampler, training, held_out)

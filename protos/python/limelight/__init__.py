@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from limelight.channels import RetryPolicy
     from limelight.client import AsyncClient, Client
-    from limelight.errors import LimelightError
+    from limelight.errors import ClientStateError, LimelightError
     from limelight.results import (
         CandidatesFound,
         CandidateVerdict,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "channels": ("RetryPolicy",),
     "client": ("AsyncClient", "Client"),
-    "errors": ("LimelightError",),
+    "errors": ("ClientStateError", "LimelightError"),
     "results": (
         "CandidateVerdict",
         "CandidatesFound",
@@ -82,6 +82,7 @@ __all__ = [
     "CandidateVerdict",
     "CandidatesFound",
     "Client",
+    "ClientStateError",
     "ConceptQuery",
     "Done",
     "Event",

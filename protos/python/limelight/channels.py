@@ -1,15 +1,18 @@
-"""How the client's channels are made, and when a call is made again.
+"""How the client's channels are set up, and when a call is made again.
 
 A picture in and rendered pictures out can be large, so messages may be; keepalive finds a peer
 that went away without a word. gRPC's own retries stay off: what is worth repeating is decided from
 the service's reason (`LimelightError.safe_to_retry`, `lost`), not from the status alone.
 """
 
+import math
 import random
 import time
 from dataclasses import dataclass
 
+from limelight import arguments
 from limelight.errors import LimelightError
+from limelight.proxies import proxy_options
 
 MAX_MESSAGE_BYTES = 64 << 20
 
@@ -24,6 +27,11 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+
+
+def options_for(address: str) -> list[tuple[str, int | str]]:
+    """The arguments of a channel to `address`; those of its proxy are read from the environment."""
+    return [*OPTIONS, *proxy_options(address)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,14 @@ class RetryPolicy:
     first_delay: float = 0.2
     max_delay: float = 5.0
     repeat_lost: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError for what is not a number of calls or of seconds."""
+        arguments.whole(self.attempts, "attempts")
+        for name in ("first_delay", "max_delay"):
+            value = arguments.number(getattr(self, name), name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be 0 seconds or more, not {value}")
 
     def delay(self, error: LimelightError, attempt: int, expires_at: float) -> float | None:
         """Seconds to wait after the failed `attempt` (from 1); None when it must not be repeated.

@@ -1,18 +1,24 @@
 """The client: one call is arguments -> `tasks` -> gRPC -> `results`, or `errors`."""
 
 import asyncio
+import re
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
 import grpc
 import grpc.aio
 
-from limelight.channels import OPTIONS, RetryPolicy
-from limelight.errors import from_rpc
+from limelight import arguments
+from limelight.channels import RetryPolicy, options_for
+from limelight.errors import ClientStateError, LimelightError, from_rpc
+from limelight.proxies import Proxy, proxy_for
 from limelight.results import Event, Segmentation, event_from_proto, segmentation_from_proto
+from limelight.targets import check_target
 from limelight.tasks import ImageLike, MaskFormatName, Render, RenderKindName, Want
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from limelight.values import ConceptQuery, Selection
@@ -36,8 +42,11 @@ class SegmentOptions(TypedDict, total=False):
         mask_format: "rle" (default), "png", "polygons" or "none".
         review: True always, False never, unset as the plan says.
         renders: pictures to be made from the answer, at most four.
+        accept_damaged: take what is left of an image that has lost pixels; the answer's `warnings`
+            say so. Otherwise such an image is refused.
         timeout: seconds for the whole call, retries included; 60 unless said.
-        request_id: to find the call in the logs; made up unless given.
+        request_id: to find the call in the logs, 1 to 128 of `A-Z a-z 0-9 . _ : -`; made up unless
+            given.
     """
 
     phrases: Sequence[str] | None
@@ -49,24 +58,40 @@ class SegmentOptions(TypedDict, total=False):
     mask_format: MaskFormatName
     review: bool | None
     renders: Sequence[Render | RenderKindName]
+    accept_damaged: bool
     timeout: float | None
     request_id: str | None
+
+
+_OPTIONS = tuple(SegmentOptions.__annotations__)
+# What the service takes as an id, what HTTP/2 takes as a header.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_HEADER_NAME = re.compile(r"[a-z0-9_.-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
 
 
 class _Call:
     """One call's request, deadline and id, the same for every attempt."""
 
     def __init__(
-        self, image: ImageLike, instruction: str | None, options: SegmentOptions, extra: Metadata
+        self,
+        image: ImageLike,
+        instruction: str | None,
+        options: SegmentOptions,
+        extra: Metadata,
+        proxy: Proxy | None,
     ) -> None:
+        arguments.options(options, _OPTIONS, "segment")
         wanted: dict[str, Any] = {
             name: value for name, value in options.items() if name in Want.__slots__
         }
         self.task = Want(instruction=instruction, **wanted).task(image)
         timeout = options.get("timeout")
-        self.expires_at = time.monotonic() + (DEFAULT_TIMEOUT_S if timeout is None else timeout)
-        self.request_id = options.get("request_id") or uuid.uuid4().hex
+        length = DEFAULT_TIMEOUT_S if timeout is None else arguments.seconds(timeout, "timeout")
+        self.expires_at = time.monotonic() + length
+        self.request_id = _request_id(options.get("request_id"))
         self.metadata = (*extra, ("x-request-id", self.request_id))
+        self.proxy = proxy
         self.attempt = 0
 
     def timeout(self) -> float:
@@ -76,11 +101,51 @@ class _Call:
 
     def wait_or_raise(self, exc: grpc.RpcError, retry: RetryPolicy) -> float:
         """Seconds until the next attempt; raises the `LimelightError` if there is to be none."""
-        error = from_rpc(exc, self.request_id)
+        error = self.error(exc)
         delay = retry.delay(error, self.attempt, self.expires_at)
         if delay is None:
             raise error from exc
         return delay
+
+    def error(self, exc: grpc.RpcError) -> LimelightError:
+        """The error behind a failed attempt."""
+        return from_rpc(exc, self.request_id, self.proxy)
+
+
+def _request_id(given: object) -> str:
+    if given is None or given == "":
+        return uuid.uuid4().hex
+    known = arguments.text(given, "request_id")
+    if not _REQUEST_ID.fullmatch(known):
+        raise ValueError(
+            "request_id must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -, "
+            f"not {arguments.shown(known)}"
+        )
+    return known
+
+
+def _checked_metadata(metadata: Metadata) -> Metadata:
+    """The pairs, if gRPC can send them.
+
+    Raises:
+        TypeError: they are no pairs of texts.
+        ValueError: a name or a value has characters that HTTP/2's headers have not.
+    """
+    if isinstance(metadata, Mapping):
+        raise TypeError("metadata must be pairs, not a mapping: metadata=tuple(headers.items())")
+    for pair in metadata:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise TypeError(f"metadata must be pairs of a name and a value, not {pair!r}")
+        name, value = pair
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"metadata: {name!r} is not a name of a-z 0-9 _ . -")
+        if name.endswith("-bin") and isinstance(value, bytes):
+            continue
+        if not isinstance(value, str):  # not shown: it may be a secret
+            raise TypeError(f"metadata: the value of {name} must be text")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"metadata: the value of {name} must be printable ASCII")
+    return tuple(metadata)
 
 
 class Client:
@@ -91,6 +156,9 @@ class Client:
         credentials: for TLS (`grpc.ssl_channel_credentials()`); None: no encryption.
         metadata: sent with every call (an authorization header, say).
         retry: when a call is made again.
+
+    Raises:
+        TypeError, ValueError: the address or the metadata cannot be ones.
     """
 
     def __init__(
@@ -101,13 +169,16 @@ class Client:
         metadata: Metadata = (),
         retry: RetryPolicy | None = None,
     ) -> None:
-        self.address = address
-        self._metadata = tuple(metadata)
+        self.address = check_target(address)
+        self._metadata = _checked_metadata(metadata)
         self._retry = retry or RetryPolicy()
+        self._closed = False
+        self._proxy = proxy_for(address)
+        options = options_for(address)
         if credentials is None:
-            self._channel = grpc.insecure_channel(address, options=OPTIONS)
+            self._channel = grpc.insecure_channel(address, options=options)
         else:
-            self._channel = grpc.secure_channel(address, credentials, options=OPTIONS)
+            self._channel = grpc.secure_channel(address, credentials, options=options)
         self._stub = limelight_pb2_grpc.LimelightServiceStub(self._channel)
 
     def segment(
@@ -116,21 +187,23 @@ class Client:
         """Segment one image.
 
         Args:
-            image: a path, a file's bytes, a PIL image, or a uint8 array ``[h, w]``, ``[h, w, 3]``
-                or ``[h, w, 4]``.
+            image: a path, a file's bytes, a PIL image (read as its file would be, orientation
+                applied), or a uint8 array ``[h, w]``, ``[h, w, 3]`` RGB or ``[h, w, 4]`` RGBA.
             instruction: plain words for the planner; or else give `phrases` or `queries`.
             **options: see `SegmentOptions`.
 
         Raises:
             LimelightError: the call failed.
+            ClientStateError: the client is closed.
             TypeError, ValueError, OSError: the arguments make no request.
         """
-        call = _Call(image, instruction, options, self._metadata)
+        call = self._call(image, instruction, options)
         request = limelight_pb2.SegmentRequest(task=call.task)
         while True:
-            future = self._stub.Segment.future(
-                request, timeout=call.timeout(), metadata=call.metadata
-            )
+            with self._open():
+                future = self._stub.Segment.future(
+                    request, timeout=call.timeout(), metadata=call.metadata
+                )
             try:
                 return segmentation_from_proto(future.result().result)
             except grpc.RpcError as exc:
@@ -147,14 +220,15 @@ class Client:
 
         Closing the iterator early cancels the call. It is repeated only until its first event.
         """
-        call = _Call(image, instruction, options, self._metadata)
+        call = self._call(image, instruction, options)
         return self._events(call, limelight_pb2.SegmentStreamRequest(task=call.task))
 
     def _events(self, call: _Call, request: limelight_pb2.SegmentStreamRequest) -> Iterator[Event]:
         while True:
-            stream = self._stub.SegmentStream(
-                request, timeout=call.timeout(), metadata=call.metadata
-            )
+            with self._open():
+                stream = self._stub.SegmentStream(
+                    request, timeout=call.timeout(), metadata=call.metadata
+                )
             started = False
             try:
                 for response in stream:
@@ -165,14 +239,31 @@ class Client:
                 return
             except grpc.RpcError as exc:
                 if started:
-                    raise from_rpc(exc, call.request_id) from exc
+                    raise call.error(exc) from exc
                 delay = call.wait_or_raise(exc, self._retry)
             finally:
                 stream.cancel()
             time.sleep(delay)
 
+    def _call(self, image: ImageLike, instruction: str | None, options: SegmentOptions) -> _Call:
+        with self._open():
+            return _Call(image, instruction, options, self._metadata, self._proxy)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Raises `ClientStateError` if the client is closed, now or by the end of the block."""
+        if self._closed:
+            raise ClientStateError("the client is closed")
+        try:
+            yield
+        except ValueError as exc:  # what gRPC says of a closed channel
+            if self._closed:
+                raise ClientStateError("the client is closed") from exc
+            raise
+
     def close(self) -> None:
-        """Close the channel; calls under way are cancelled."""
+        """Close the channel; calls under way are cancelled. A closed client stays closed."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -188,7 +279,11 @@ class Client:
 
 
 class AsyncClient:
-    """The same for asyncio; arguments as `Client`. Canceling the task cancels the call."""
+    """The same for asyncio; arguments as `Client`. Canceling the task cancels the call.
+
+    It may be made anywhere. It connects in the event loop of its first call and belongs to that
+    loop from then on: calls from another raise `ClientStateError`.
+    """
 
     def __init__(
         self,
@@ -198,24 +293,27 @@ class AsyncClient:
         metadata: Metadata = (),
         retry: RetryPolicy | None = None,
     ) -> None:
-        self.address = address
-        self._metadata = tuple(metadata)
+        self.address = check_target(address)
+        self._metadata = _checked_metadata(metadata)
         self._retry = retry or RetryPolicy()
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, options=OPTIONS)
-        self._stub = limelight_pb2_grpc.LimelightServiceStub(self._channel)
+        self._credentials = credentials
+        self._proxy = proxy_for(address)
+        self._options = options_for(address)
+        self._lock = threading.Lock()  # two loops run in two threads
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._closed = False
 
     async def segment(
         self, image: ImageLike, instruction: str | None = None, **options: Unpack[SegmentOptions]
     ) -> Segmentation:
         """Segment one image; see `Client.segment`. Files are read off the event loop."""
-        call = await asyncio.to_thread(_Call, image, instruction, options, self._metadata)
+        call = await self._call(image, instruction, options)
         request = limelight_pb2.SegmentRequest(task=call.task)
         while True:
+            stub = self._connected()
             try:
-                response = await self._stub.Segment(
+                response = await stub.Segment(
                     request, timeout=call.timeout(), metadata=call.metadata
                 )
             except grpc.aio.AioRpcError as exc:
@@ -228,10 +326,10 @@ class AsyncClient:
         self, image: ImageLike, instruction: str | None = None, **options: Unpack[SegmentOptions]
     ) -> AsyncIterator[Event]:
         """Segment one image and tell each step as it happens; see `Client.segment_stream`."""
-        call = await asyncio.to_thread(_Call, image, instruction, options, self._metadata)
+        call = await self._call(image, instruction, options)
         request = limelight_pb2.SegmentStreamRequest(task=call.task)
         while True:
-            stream = self._stub.SegmentStream(
+            stream = self._connected().SegmentStream(
                 request, timeout=call.timeout(), metadata=call.metadata
             )
             started = False
@@ -244,15 +342,61 @@ class AsyncClient:
                 return
             except grpc.aio.AioRpcError as exc:
                 if started:
-                    raise from_rpc(exc, call.request_id) from exc
+                    raise call.error(exc) from exc
                 delay = call.wait_or_raise(exc, self._retry)
             finally:
                 stream.cancel()
             await asyncio.sleep(delay)
 
+    async def _call(
+        self, image: ImageLike, instruction: str | None, options: SegmentOptions
+    ) -> _Call:
+        self._connected()
+        return await asyncio.to_thread(
+            _Call, image, instruction, options, self._metadata, self._proxy
+        )
+
+    def _connected(self) -> "limelight_pb2_grpc.LimelightServiceAsyncStub":
+        """The service, through the channel of the loop that runs.
+
+        Raises:
+            ClientStateError: the client is closed, or belongs to another loop.
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._closed:
+                raise ClientStateError("the client is closed")
+            if self._loop is None:
+                self._loop = loop
+            if self._loop is not loop:
+                raise ClientStateError(
+                    "the client belongs to another event loop, that of its first call; make a "
+                    "client for each loop"
+                )
+            if self._channel is None:
+                if self._credentials is None:
+                    self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
+                else:
+                    self._channel = grpc.aio.secure_channel(
+                        self.address, self._credentials, options=self._options
+                    )
+                self._stub = limelight_pb2_grpc.LimelightServiceStub(self._channel)
+            return self._stub
+
     async def close(self) -> None:
-        """Close the channel; calls under way are cancelled."""
-        await self._channel.close()
+        """Close the channel; calls under way are cancelled. A closed client stays closed.
+
+        Raises:
+            ClientStateError: the client belongs to another loop, which still runs.
+        """
+        with self._lock:
+            foreign = self._loop not in (None, asyncio.get_running_loop())
+            if foreign and self._loop is not None and not self._loop.is_closed():
+                raise ClientStateError("the client belongs to another event loop: close it there")
+            channel, self._channel = self._channel, None
+            self._closed = True
+        if channel is not None and not foreign:  # with its loop, the connection is gone
+            await channel.close()
 
     async def __aenter__(self) -> Self:
         return self

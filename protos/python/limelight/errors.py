@@ -10,9 +10,16 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from limelight.proxies import Proxy
+
 _DETAILS = "grpc-status-details-bin"
 # What gRPC's core says of a call that never left this process because no connection could be made.
-_NEVER_SENT = ("failed to connect", "dns resolution failed", "no address added")
+_NEVER_SENT = (
+    "failed to connect",
+    "dns resolution failed",
+    "no address added",
+    "errors resolving",
+)
 # What it says of a call that was under way when this process closed its own channel.
 _OWN_CHANNEL_CLOSED = "channel closed"
 # Refusals that a service of ours makes before or instead of the work.
@@ -30,6 +37,8 @@ class LimelightError(Exception):
         message: for a person.
         retry_after: seconds after which the service asks to be tried again, or None.
         request_id: finds the call in the service's logs.
+        proxy: where the failure did not come from the service, the proxy that the call went through
+            and the variable that names it, without user and password; or None.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class LimelightError(Exception):
         field: str | None = None,
         retry_after: float | None = None,
         request_id: str = "",
+        proxy: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -49,6 +59,7 @@ class LimelightError(Exception):
         self.field = field
         self.retry_after = retry_after
         self.request_id = request_id
+        self.proxy = proxy
 
     def __str__(self) -> str:
         where = f" (field {self.field})" if self.field else ""
@@ -89,13 +100,30 @@ class LimelightError(Exception):
         )
 
 
-def from_rpc(exc: grpc.RpcError, request_id: str) -> LimelightError:
-    """The error behind a failed call, sync or async; `request_id` is the one that was sent."""
+class ClientStateError(RuntimeError):
+    """A client that cannot make calls: it is closed, or belongs to another event loop."""
+
+
+def from_rpc(exc: grpc.RpcError, request_id: str, proxy: Proxy | None = None) -> LimelightError:
+    """The error behind a failed call, sync or async.
+
+    Args:
+        exc: gRPC's own.
+        request_id: the one that was sent.
+        proxy: that the channel goes through.
+    """
     code = exc.code()
     message = exc.details() or code.name
     status = _rich_status(exc)
     if status is None:
-        return LimelightError(code, message, request_id=request_id)
+        if proxy is None:
+            return LimelightError(code, message, request_id=request_id)
+        return LimelightError(
+            code,
+            f"{message}; the call went through the proxy {proxy}",
+            request_id=request_id,
+            proxy=str(proxy),
+        )
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()

@@ -27,7 +27,9 @@ def encode_pixels(pixels: NDArray[np.uint8], *, level: int = 1) -> bytes:
         ValueError: another type or shape, or no pixel.
     """
     if pixels.dtype != np.uint8:
-        raise ValueError(f"an image array must be uint8, not {pixels.dtype}")
+        raise ValueError(f"an image array must be uint8, 0 to 255, not {pixels.dtype}")
+    if isinstance(pixels, np.ma.MaskedArray):
+        raise ValueError("an image array must not be a masked array: what is masked has no color")
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if channels not in _COLOR_TYPES or pixels.size == 0:
         raise ValueError(

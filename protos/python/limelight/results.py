@@ -105,7 +105,16 @@ class Instance:
         return encode_rle(self.mask)
 
     def crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The instance cut out of its image (``[h, w, 3]``): RGBA of its box's size."""
+        """The instance cut out of its image (``[h, w, 3]``): RGBA of its box's size.
+
+        Raises:
+            ValueError: the image has another size than the answer, or no colors.
+        """
+        if image.ndim != 3 or image.shape[:2] != self.size or image.shape[2] < 3:
+            raise ValueError(
+                f"the image must be [{self.size[0]}, {self.size[1]}, 3] as the answer's, "
+                f"not {list(image.shape)}"
+            )
         x0, y0, x1, y1 = (
             int(side) for side in (self.box.x0, self.box.y0, self.box.x1, self.box.y1)
         )
@@ -171,6 +180,8 @@ class Segmentation:
         renderings: the pictures that were asked for, in that order.
         timings_ms: milliseconds of each stage.
         models: the models that took part.
+        warnings: what is not as it should be about the answer, a sentence each: an image that lost
+            pixels and was taken, a label drawn by the numbers of its characters.
     """
 
     request_id: str
@@ -183,6 +194,7 @@ class Segmentation:
     renderings: tuple[Rendering, ...]
     timings_ms: dict[str, float]
     models: tuple[ModelInfo, ...]
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
@@ -224,6 +236,7 @@ class Segmentation:
                 for query in self.queries
             ],
             "summary": self.summary,
+            "warnings": list(self.warnings),
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
             "models": [
                 {
@@ -293,6 +306,7 @@ def segmentation_from_proto(result: limelight_pb2.SegmentResult) -> Segmentation
         ),
         timings_ms=timings_from_proto(result.timings),
         models=tuple(model_from_proto(model) for model in result.models),
+        warnings=tuple(result.warnings),
     )
 
 

@@ -1,6 +1,5 @@
 """The caller's arguments made into a request: the first step of a call."""
 
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, Union
 
 import numpy as np
 
-from limelight import png
+from limelight import arguments, pil, png
 from limelight.convert.enums import IMAGE_FORMAT, MASK_FORMAT, RENDER_KIND, REVIEW_MODE
 from limelight.convert.plans import query_to_proto, selection_to_proto
 from limelight.v1 import limelight_pb2, media_pb2
@@ -31,9 +30,6 @@ MaskFormatName: TypeAlias = MaskFormat | Literal["rle", "png", "polygons", "none
 RenderKindName: TypeAlias = RenderKind | Literal["overlay", "spotlight", "cutout", "background"]
 ImageFormatName: TypeAlias = ImageFormat | Literal["png", "jpeg", "webp"]
 
-# What PNG holds without loss; any other mode (CMYK, float) is made RGB first.
-_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
-
 
 @dataclass(frozen=True, slots=True)
 class Render:
@@ -44,11 +40,13 @@ class Render:
             transparency) or "background" (on another background).
         format: of the file; a cut-out cannot be "jpeg".
         background: for "background": a color "#rrggbb", or a picture. None: white.
+        accept_damaged: take what is left of a background that has lost pixels.
     """
 
     kind: RenderKindName
     format: ImageFormatName = "png"
     background: ImageLike | None = None
+    accept_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +63,16 @@ class Want:
     mask_format: MaskFormatName = "rle"
     review: bool | None = None
     renders: Sequence[Render | RenderKindName] = ()
+    accept_damaged: bool = False
 
     def task(self, image: ImageLike) -> limelight_pb2.SegmentTask:
         """The request's task.
 
         Raises:
-            TypeError: an instruction beside queries, neither of them, or an image of no known type.
-            ValueError: an unknown mask format or rendering, or an array of another type or shape.
+            TypeError: an instruction beside queries, neither of them, or a value of another kind
+                than its argument takes; the message names both.
+            ValueError: an unknown mask format or rendering, an array of another type or shape, or
+                a PIL image of a mode that is refused.
             OSError: the image's file cannot be read.
         """
         explicit = self.phrases is not None or self.queries is not None
@@ -79,40 +80,62 @@ class Want:
             raise TypeError("give either an instruction or phrases and queries")
         if not explicit and (self.exclude is not None or self.select is not None):
             raise TypeError("exclude and select go with phrases and queries")
-        for name in ("phrases", "queries", "exclude"):
-            if isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} must be a list, not a string")
+        damaged = arguments.truth(self.accept_damaged, "accept_damaged")
         task = limelight_pb2.SegmentTask(
-            image=media_pb2.Image(content=image_bytes(image)),
-            score_threshold=self.score_threshold,
-            max_instances=self.max_instances or 0,
+            image=media_pb2.Image(content=image_bytes(image), accept_damaged=damaged),
+            score_threshold=None
+            if self.score_threshold is None
+            else arguments.number(self.score_threshold, "score_threshold"),
+            max_instances=0
+            if self.max_instances is None
+            else arguments.whole(self.max_instances, "max_instances"),
             mask_format=MASK_FORMAT.to_proto(_member(MaskFormat, self.mask_format, "mask format")),
-            review=REVIEW_MODE.to_proto(_REVIEW[self.review]),
-            renders=[_render(render) for render in self.renders],
+            review=REVIEW_MODE.to_proto(_review(self.review)),
+            renders=[
+                _render(render, f"renders[{index}]")
+                for index, render in enumerate(arguments.items(self.renders, "renders"))
+            ],
         )
         if self.instruction is not None:
-            task.instruction = self.instruction
+            task.instruction = arguments.text(self.instruction, "instruction")
             return task
-        include = [ConceptQuery(phrase) for phrase in self.phrases or ()]
-        include += self.queries or ()
+        include = [
+            ConceptQuery(arguments.text(phrase, f"phrases[{index}]"))
+            for index, phrase in enumerate(arguments.items(self.phrases, "phrases"))
+        ]
+        include += [
+            arguments.query(query, f"queries[{index}]")
+            for index, query in enumerate(arguments.items(self.queries, "queries"))
+        ]
         exclude = [
-            ConceptQuery(item) if isinstance(item, str) else item for item in self.exclude or ()
+            arguments.query(
+                ConceptQuery(item) if isinstance(item, str) else item, f"exclude[{index}]"
+            )
+            for index, item in enumerate(arguments.items(self.exclude, "exclude"))
         ]
         task.queries.SetInParent()
         task.queries.include.extend(map(query_to_proto, include))
         task.queries.exclude.extend(map(query_to_proto, exclude))
         if self.select is not None:
-            task.queries.select.CopyFrom(selection_to_proto(self.select))
+            task.queries.select.CopyFrom(
+                selection_to_proto(arguments.selection(self.select, "select"))
+            )
         return task
 
 
 def image_bytes(image: ImageLike) -> bytes:
     """The encoded picture.
 
-    A path is read and bytes are sent as they are, so the service sees the original file. A PIL
-    image or an array (uint8, ``[h, w]``, ``[h, w, 3]`` RGB or ``[h, w, 4]`` RGBA) becomes a PNG of
-    exactly its pixels: an EXIF orientation that PIL has not applied is not applied later either, so
-    answers are in the coordinates of the pixels that were given.
+    A path is read and bytes are sent as they are, so the service sees the original file. An array
+    (uint8, ``[h, w]``, ``[h, w, 3]`` RGB or ``[h, w, 4]`` RGBA) becomes a PNG of its very pixels. A
+    PIL image becomes a PNG of the pixels that the service would make of its file (`pil.pixels`):
+    an EXIF orientation that it still holds is applied, and answers are in the coordinates of
+    ``PIL.ImageOps.exif_transpose(image)``.
+
+    Raises:
+        TypeError: nothing of these.
+        ValueError: an array of another type or shape, or a PIL image of mode I, F or LAB.
+        OSError: the file cannot be read.
     """
     match image:
         case bytes():
@@ -120,26 +143,24 @@ def image_bytes(image: ImageLike) -> bytes:
         case bytearray() | memoryview():
             return bytes(image)
         case str() | PathLike():
+            if image == "":
+                raise ValueError("the image's path is empty")
             return Path(image).read_bytes()
         case np.ndarray():
             # Level 1 of zlib: the bytes are made once, sent once and thrown away.
             return png.encode_pixels(image, level=1)
-        case _ if (pil := sys.modules.get("PIL.Image")) and isinstance(image, pil.Image):
-            return _png(image if image.mode in _PNG_MODES else image.convert("RGB"))
+        case _ if (module := sys.modules.get("PIL.Image")) and isinstance(image, module.Image):
+            return png.encode_pixels(pil.pixels(image), level=1)
         case _:
             kind = type(image).__name__
             raise TypeError(f"an image must be a path, bytes, a PIL image or an array, not {kind}")
 
 
-def _png(image: "Image") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, exif=b"")
-    return buffer.getvalue()
-
-
-def _render(render: Render | RenderKindName) -> limelight_pb2.RenderSpec:
+def _render(render: Render | RenderKindName, name: str) -> limelight_pb2.RenderSpec:
     if isinstance(render, str):
         render = Render(render)
+    if not isinstance(render, Render):
+        raise TypeError(f"{name} must be a Render or its kind, not {arguments.shown(render)}")
     spec = limelight_pb2.RenderSpec(
         kind=RENDER_KIND.to_proto(_member(RenderKind, render.kind, "render kind")),
         format=IMAGE_FORMAT.to_proto(_member(ImageFormat, render.format, "image format")),
@@ -147,11 +168,20 @@ def _render(render: Render | RenderKindName) -> limelight_pb2.RenderSpec:
     if isinstance(render.background, str) and render.background.startswith("#"):
         spec.background_color = render.background
     elif render.background is not None:
+        if isinstance(render.background, str) and not Path(render.background).exists():
+            raise ValueError(
+                f"{name}.background is neither a color #rrggbb nor a file: {render.background!r}"
+            )
         spec.background_image.content = image_bytes(render.background)
+        spec.background_image.accept_damaged = render.accept_damaged
     return spec
 
 
-_REVIEW = {None: ReviewMode.PLAN, True: ReviewMode.ALWAYS, False: ReviewMode.NEVER}
+def _review(review: bool | None) -> ReviewMode:
+    if review is None:
+        return ReviewMode.PLAN
+    return ReviewMode.ALWAYS if arguments.truth(review, "unless None, review") else ReviewMode.NEVER
+
 
 E = TypeVar("E", MaskFormat, RenderKind, ImageFormat)
 

@@ -5,11 +5,15 @@ path of the value at fault.
 """
 
 import math
+from collections.abc import Sequence
 
 from limelight.faults import InvalidRequest, Reason
 from limelight.paths import FieldPath
 from limelight.text import text_fault
-from limelight.values import Box, ConceptQuery, Selection
+from limelight.values import Box, ConceptQuery, Exemplar, Selection
+
+# Boxes with a greater IoU than this show the same thing, whoever drew them.
+SAME_BOX_IOU = 0.9
 
 
 def check_box(box: Box, path: FieldPath) -> None:
@@ -18,7 +22,7 @@ def check_box(box: Box, path: FieldPath) -> None:
     if not all(math.isfinite(side) for side in sides):
         raise InvalidRequest(Reason.BOX_INVALID, "a side is not a finite number", field=path)
     if box.x1 <= box.x0 or box.y1 <= box.y0:
-        written = ",".join(f"{side:g}" for side in sides)
+        written = ",".join(f"{side:.9g}" for side in sides)
         raise InvalidRequest(
             Reason.BOX_INVALID,
             f"the box must have x1 > x0 and y1 > y0, not {written}",
@@ -29,10 +33,13 @@ def check_box(box: Box, path: FieldPath) -> None:
 def check_query(
     query: ConceptQuery, path: FieldPath, *, max_exemplars: int, max_phrase_chars: int
 ) -> None:
-    """A phrase, exemplars or both: QUERY_INVALID, PHRASE_INVALID or BOX_INVALID otherwise."""
+    """A phrase, exemplars or both: QUERY_INVALID, PHRASE_INVALID or BOX_INVALID otherwise.
+
+    Without a phrase, one exemplar at least is positive; no box is both.
+    """
     if not query.phrase and not query.exemplars:
         raise InvalidRequest(
-            Reason.QUERY_INVALID, "a query needs a phrase or an exemplar", field=path
+            Reason.QUERY_INVALID, "a query needs a phrase or a positive exemplar", field=path
         )
     if query.phrase:
         fault = text_fault(query.phrase, max_phrase_chars)
@@ -48,6 +55,27 @@ def check_query(
         )
     for index, exemplar in enumerate(query.exemplars):
         check_box(exemplar.box, path / "exemplars" / index / "box")
+    if not query.phrase and not any(exemplar.positive for exemplar in query.exemplars):
+        raise InvalidRequest(
+            Reason.QUERY_INVALID,
+            "negative exemplars alone ask for nothing; they go with a phrase or a positive one",
+            field=path / "exemplars",
+        )
+    check_signs(query.exemplars, path)
+
+
+def check_signs(exemplars: Sequence[Exemplar], path: FieldPath) -> None:
+    """No box is positive and negative at once: QUERY_INVALID at the negative one otherwise."""
+    for index, negative in enumerate(exemplars):
+        if negative.positive:
+            continue
+        for other, positive in enumerate(exemplars):
+            if positive.positive and negative.box.iou(positive.box) > SAME_BOX_IOU:
+                raise InvalidRequest(
+                    Reason.QUERY_INVALID,
+                    f"the box is negative, and exemplar {other} is the same box and positive",
+                    field=path / "exemplars" / index / "box",
+                )
 
 
 def check_selection(selection: Selection, path: FieldPath) -> None:
@@ -63,5 +91,5 @@ def check_share(value: float, name: str, path: FieldPath) -> None:
     """A number from 0 to 1: OPTION_INVALID otherwise."""
     if not 0 <= value <= 1:  # also false for NaN
         raise InvalidRequest(
-            Reason.OPTION_INVALID, f"{name} must be from 0 to 1, not {value:g}", field=path
+            Reason.OPTION_INVALID, f"{name} must be from 0 to 1, not {value:.9g}", field=path
         )

@@ -26,6 +26,13 @@ class Box:
     def height(self) -> float:
         return self.y1 - self.y0
 
+    def iou(self, other: "Box") -> float:
+        """Intersection over union, 0 to 1; both have an area."""
+        width = min(self.x1, other.x1) - max(self.x0, other.x0)
+        height = min(self.y1, other.y1) - max(self.y0, other.y0)
+        shared = max(0.0, width) * max(0.0, height)
+        return shared / (self.width * self.height + other.width * other.height - shared)
+
 
 @dataclass(frozen=True, slots=True)
 class RLE:
@@ -40,7 +47,11 @@ class RLE:
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """A box that shows the segmenter one thing that is wanted (or, if not `positive`, is not)."""
+    """A box that shows the segmenter one thing that is wanted (or, if not `positive`, is not).
+
+    Negative ones refine the phrase or the positive ones of their query: the thing that such a box
+    shows is not among what the query finds. Alone they ask for nothing and are refused.
+    """
 
     box: Box
     positive: bool = True

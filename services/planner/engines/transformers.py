@@ -1,11 +1,8 @@
 """Gemma 4 by Hugging Face transformers, from a folder or a hub id, on CPU or one GPU.
 
 Flow: prompts -> chat template -> image placeholders -> tokens, and pictures -> soft tokens, cached
--> `generate`, left-padded -> texts with their special tokens. The only module of the planner that
-imports torch or transformers.
-
-Tokenizer and image processor are used without `Gemma4Processor`, which insists on a video processor
-and so on torchvision.
+-> `generate`, left-padded -> texts with their special tokens. With `parts`, which reads tokenizer
+and image processor, the only module of the planner that imports torch or transformers.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
-    AutoTokenizer,
     Gemma4ForConditionalGeneration,
     GenerationConfig,
     LogitsProcessor,
@@ -26,15 +22,16 @@ from transformers import (
     StoppingCriteriaList,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.gemma4.modeling_gemma4 import Gemma4RMSNorm
 
 from limelight.values import ModelInfo
 from services.planner.engines import Prompt, PromptImage
+from services.planner.engines.parts import check_vocabulary, load_parts
 from services.planner.metrics import PlannerMetrics
 from services.planner.settings import PlannerSettings
 from services.replica.cache import LruCache
-from services.replica.checksums import verify
+from services.replica.checkpoints import GEMMA4
+from services.replica.loading import load_model
 from services.replica.revision import folder_revision, hub_revision
 
 # An answer ends with its turn, or where the model hands over to the tool. Not at the call's own
@@ -62,32 +59,32 @@ class TransformersPlannerEngine:
         """Read weights, tokenizer, chat template and image processor.
 
         Raises:
-            OSError: there is no such checkpoint, or a part of it is missing.
-            ChecksumError: it is not what its SHA256SUMS says.
+            CheckpointError: there is no such checkpoint, or it is not one that works; a part of it
+                is missing.
         """
         settings = self._settings
         if settings.threads:
             torch.set_num_threads(settings.threads)
         source, folder = settings.model, Path(settings.model)
-        verify(folder)
-        revision = {} if folder.is_dir() else {"revision": settings.revision or "main"}
-        model = Gemma4ForConditionalGeneration.from_pretrained(
-            source, dtype=_dtype(settings.dtype, self._device), **revision
+        model = load_model(
+            Gemma4ForConditionalGeneration,
+            source,
+            GEMMA4,
+            revision=settings.revision,
+            dtype=_dtype(settings.dtype, self._device),
         )
         self._model = model.to(self._device).eval()
         _fuse_norms(self._model)
-        self._tokenizer = AutoTokenizer.from_pretrained(source, **revision)
-        size = settings.max_soft_tokens
-        self._images = Gemma4ImageProcessorPil.from_pretrained(
-            source, **revision, **({} if size is None else {"max_soft_tokens": size})
-        )
+        revision = None if folder.is_dir() else settings.revision or "main"
+        self._tokenizer, self._images = load_parts(source, settings.max_soft_tokens, revision)
+        check_vocabulary(source, self._tokenizer, self._model)
         self._generation = self._generation_config()
         self._info = ModelInfo(
             role="planner",
             name=folder.name if folder.is_dir() else source,
             revision=folder_revision(folder)
-            if folder.is_dir()
-            else hub_revision(source, revision["revision"]),
+            if revision is None
+            else hub_revision(source, revision),
             engine="transformers",
         )
 
@@ -218,7 +215,7 @@ class TransformersPlannerEngine:
 
 
 class _NumbersOnly(LogitsProcessor):  # type: ignore[misc]
-    """Notes logits that are not numbers, without waiting for the device at each token.
+    """Notes logits of which the highest is not finite, without waiting for the device each time.
 
     The likeliest of such logits is always token 0, so that a broken model would write padding.
     """
@@ -227,14 +224,15 @@ class _NumbersOnly(LogitsProcessor):  # type: ignore[misc]
         self._broken: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        broken = scores.isnan().any()
+        # The likeliest is NaN where one is, and of no use where it is infinite.
+        broken = ~scores.amax(dim=-1).isfinite().all()
         self._broken = broken if self._broken is None else self._broken | broken
         return scores
 
     def check(self) -> None:
         """Raise RuntimeError if there were any."""
         if self._broken is not None and bool(self._broken):
-            raise RuntimeError("the model's logits are not numbers")
+            raise RuntimeError("the model's logits are not finite")
 
 
 class _Unwanted(StoppingCriteria):  # type: ignore[misc]

@@ -1,8 +1,8 @@
 """A deterministic engine without a model: a phrase's color word finds connected areas of it.
 
 "the red thing" finds every connected area of red pixels, "visual" those of the color within the
-first exemplar box. It sees images at their own size, so shapes drawn by a test are found exactly.
-A phrase without a color is absent. Numpy only.
+first positive exemplar box; negative ones change nothing. It sees images at their own size, so
+shapes drawn by a test are found exactly. A phrase without a color is absent. Numpy only.
 """
 
 import re
@@ -86,18 +86,12 @@ def _detect(pair: Pair) -> RawDetections:
     height, width = rgb.shape[:2]
     color = _color_of(pair, rgb)
     found = [] if color is None else _areas(np.abs(rgb - color).max(2) <= _TOLERANCE)
-    unwanted = [
-        _pixels(b, rgb) for b, label in zip(pair.boxes, pair.labels, strict=True) if not label
-    ]
-    kept = [
-        mask for mask in found if not any(mask[rows, columns].any() for rows, columns in unwanted)
-    ]
-    masks = np.where(np.stack(kept), _SURE, -_SURE) if kept else np.zeros((0, height, width))
+    masks = np.where(np.stack(found), _SURE, -_SURE) if found else np.zeros((0, height, width))
     return RawDetections(
         # Larger areas first, so that the order of the answer is known.
-        logits=np.float32(4.0) - np.float32(0.01) * np.arange(len(kept), dtype=np.float32),
-        presence=np.float32(_SURE if kept else -_SURE),
-        boxes=np.array([_box(mask) for mask in kept], np.float32).reshape(-1, 4),
+        logits=np.float32(4.0) - np.float32(0.01) * np.arange(len(found), dtype=np.float32),
+        presence=np.float32(_SURE if found else -_SURE),
+        boxes=np.array([_box(mask) for mask in found], np.float32).reshape(-1, 4),
         masks=masks.astype(np.float32),
     )
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, Sam3Model
+from transformers import Sam3Model
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from limelight.values import ModelInfo
-from services.replica.checksums import verify
+from services.errors import CheckpointError
+from services.replica.checkpoints import SAM3
+from services.replica.loading import load_model, load_tokenizer
 from services.replica.revision import folder_revision, hub_revision
 from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterTraits
 from services.segmenter.operators import install_roi_align
@@ -57,22 +59,20 @@ class TransformersSegmenterEngine:
         """Read weights and tokenizer, in any number of safetensors shards.
 
         Raises:
-            OSError: there is no such checkpoint.
-            ChecksumError: it is not what its SHA256SUMS says.
-            ValueError: its tokenizer is another model's.
+            CheckpointError: there is no such checkpoint, or it is not one that works; its
+                tokenizer is another model's.
         """
         torch.set_num_threads(self._threads)
         # Exemplars pool features by torchvision's roi_align, which CPU machines do not have.
         install_roi_align()
         folder = Path(self._source)
-        verify(folder)
+        sam = load_model(Sam3Model, self._source, SAM3, revision=self._revision, dtype=self._dtype)
+        self._sam = sam.to(self._device).eval()
         revision = {} if folder.is_dir() else {"revision": self._revision or "main"}
-        self._sam = Sam3Model.from_pretrained(self._source, dtype=self._dtype, **revision)
-        self._sam = self._sam.to(self._device).eval()
-        self._tokenizer = _tokenizer(self._source, **revision)
+        self._tokenizer = _tokenizer(self._source, revision.get("revision"))
         vocabulary = self._sam.config.text_config.vocab_size
         if len(self._tokenizer) > vocabulary:
-            raise ValueError(
+            raise CheckpointError(
                 f"{self._source}: the tokenizer has {len(self._tokenizer)} tokens, the model reads "
                 f"{vocabulary}"
             )
@@ -198,20 +198,20 @@ class TransformersSegmenterEngine:
         return boxes.to(self._device, self._dtype), labels.to(self._device)
 
 
-def _tokenizer(source: str, **revision: str) -> Any:
+def _tokenizer(source: str, revision: str | None) -> Any:
     """The checkpoint's tokenizer.
 
     transformers makes an empty one, to which all words are alike, where there is none. A checkpoint
     of random weights has none: it gets the shipped one, so that it can be run at all.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source, **revision)
+    tokenizer = load_tokenizer(source, revision)
     if len(tokenizer) < _LEAST_VOCABULARY:
         _log.warning(
             "%s has no tokenizer; the shipped one takes its place, whose tokens mean nothing to "
             "weights trained with another",
             source,
         )
-        tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
+        tokenizer = load_tokenizer(str(SHIPPED))
     return tokenizer
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, Gemma4ForConditionalGeneration, Gemma4Processor
 
+from services.errors import CheckpointError
 from services.planner.calls import parse_call
 from services.planner.engines import Prompt, PromptImage
 from services.planner.engines.transformers import TransformersPlannerEngine
@@ -202,7 +203,7 @@ def test_a_hub_id_loads_from_the_hubs_cache(checkpoint: Path, tmp_path: Path) ->
 
 
 def test_a_missing_checkpoint_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no file named"):
+    with pytest.raises(CheckpointError, match=r"has no config\.json: it is empty"):
         _engine(tmp_path)
 
 
@@ -315,5 +316,7 @@ def test_a_model_whose_logits_are_not_numbers_fails_its_warm_up(checkpoint: Path
     with torch.no_grad():
         for parameter in engine._model.parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(RuntimeError, match="failed its warm-up: the model's logits are not number"):
+    with pytest.raises(
+        CheckpointError, match="failed its warm-up: the model's logits are not finite"
+    ):
         warm_up(engine)

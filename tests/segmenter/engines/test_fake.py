@@ -40,13 +40,13 @@ def test_an_absent_color_and_a_phrase_without_one() -> None:
         assert found.presence < 0
 
 
-def test_exemplars_show_the_color_and_take_areas_away() -> None:
+def test_a_positive_exemplar_shows_the_color_and_a_negative_one_nothing() -> None:
     like_blue = np.array([[67 / 80, 15 / 60, 10 / 80, 10 / 60]], np.float32)
     found = detect(picture(), "visual", (like_blue, np.array([1])))
     assert (found.masks > 0).sum((1, 2)).tolist() == [300]
     not_small = np.array([[10 / 80, 15 / 60, 4 / 80, 4 / 60]], np.float32)
     found = detect(picture(), "red", (not_small, np.array([0])))
-    assert (found.masks > 0).sum((1, 2)).tolist() == [600]
+    assert (found.masks > 0).sum((1, 2)).tolist() == [600, 200]
 
 
 def test_areas_that_join_below_are_one() -> None:

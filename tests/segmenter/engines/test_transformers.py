@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, Sam3Model
 
 from limelight.paths import FieldPath
 from limelight.values import Box, Exemplar
+from services.errors import CheckpointError
 from services.segmenter.engines import Embedding, Pair, RawDetections, SegmenterEngine, create
 from services.segmenter.preprocessing import normalized, to_model_input
 from services.segmenter.queries import exemplar_arrays
@@ -242,5 +243,5 @@ def test_weights_without_a_tokenizer_get_the_shipped_one_and_say_so(
 
 def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
     engine = create(SegmenterSettings(model=str(tmp_path / "nothing"), device="cpu"))
-    with pytest.raises(OSError, match="nothing"):
+    with pytest.raises(CheckpointError, match="nothing is neither a folder here nor a hub id"):
         engine.load()

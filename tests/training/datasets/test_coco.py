@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.training.datasets.builders import write_coco
-from training.datasets.coco import CocoError, CocoScenes, DatasetSplit
+from training.datasets.coco import CocoScenes, DatasetSplit
+from training.datasets.coco_reader import CocoError
 from training.world.scenes import Scene, random_scene
 from training.world.splits import SHOWN
 from training.world.vocabulary import Vocabulary
@@ -147,15 +148,63 @@ def test_annotations_that_are_no_json(tmp_path: Path):
 
 
 def test_a_picture_of_another_size_is_named_when_it_is_drawn(dataset: tuple[Path, Path]):
-    Image.new("RGB", (120, 96)).save(dataset[1] / "0002.png")
     source = CocoScenes.load(*dataset)
+    Image.new("RGB", (120, 96)).save(dataset[1] / "0002.png")
     with pytest.raises(CocoError, match="96 x 120 pixels") as caught:
         source.at(2)
     assert caught.value.field == "images[2]"
 
 
 def test_a_picture_that_is_none_is_named_when_it_is_drawn(dataset: tuple[Path, Path]):
+    source = CocoScenes.load(*dataset)
     (dataset[1] / "0003.png").write_bytes(b"no picture")
-    with pytest.raises(CocoError) as caught:
-        CocoScenes.load(*dataset).at(3)
+    with pytest.raises(
+        CocoError, match=r"instances\.json: images\[3\].*0003\.png: the image"
+    ) as caught:
+        source.at(3)
     assert caught.value.field == "images[3]"
+
+
+def test_what_is_left_out_is_not_taught_as_absent(dataset: tuple[Path, Path]):
+    """Its category is there, nobody knows where: neither wanted nor counted against."""
+    content = json.loads(dataset[0].read_text())
+    kept, broken = content["annotations"][:2]
+    assert kept["image_id"] == broken["image_id"]
+    broken["segmentation"] = [[1, 1, 2, 2, 1e12, 3]]
+    content["annotations"] = [kept, broken]
+    dataset[0].write_text(json.dumps(content))
+    source = CocoScenes.load(*dataset, skip=True)
+    first, second = source.at(0).instances
+    assert not first.dont_care
+    assert second.dont_care
+    assert second.area == 0
+    assert second.concept.index != first.concept.index
+
+
+def test_crowds_only_are_refused_for_training(tmp_path: Path):
+    dataset = write_coco(tmp_path, [random_scene(np.random.default_rng(3), size=(64, 64))] * 25)
+    content = json.loads(dataset[0].read_text())
+    held_out = {p.key for p in CocoScenes.load(*dataset, DatasetSplit.VALIDATION).images}
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = int(annotation["image_id"] not in held_out)
+    dataset[0].write_text(json.dumps(content))
+    source = CocoScenes.load(*dataset)
+    assert source.only(DatasetSplit.VALIDATION).images
+    with pytest.raises(CocoError, match="nothing but crowds is annotated in the 23 images for tr"):
+        source.only(DatasetSplit.TRAINING)
+
+
+def test_a_picture_damaged_later_is_passed_over_if_asked(
+    dataset: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    strict, lenient = (CocoScenes.load(*dataset, skip=skip) for skip in (False, True))
+    for name in ("0000.png", "0001.png", "0002.png"):
+        (dataset[1] / name).write_bytes(b"no picture")
+    left = strict.at(3).image.tobytes()
+    with pytest.raises(CocoError, match=r"000[012]\.png"):
+        [strict.scene(np.random.default_rng(seed)) for seed in range(12)]
+    assert {lenient.scene(np.random.default_rng(s)).image.tobytes() for s in range(12)} == {left}
+    assert "passed over: " in capsys.readouterr().err
+    (dataset[1] / "0003.png").write_bytes(b"no picture")
+    with pytest.raises(CocoError):
+        lenient.scene(np.random.default_rng(0))

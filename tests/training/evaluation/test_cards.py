@@ -28,7 +28,7 @@ def test_a_card_without_both_marks_is_left_alone(card: str):
 def test_cards_and_readme_get_their_figures_and_pictures(tmp_path: Path):
     worlds = {}
     for world in World:
-        report = EvaluationReport(world, "held-out", 7, 3, False, (), 1.0, count([], [], []))
+        report = EvaluationReport(world, "held-out", 7, 3, False, (), 1.0, count([], [], [], []))
         worlds[world.value] = asdict(report)
         worlds[world.value]["figures"]["phrases"]["all"]["f1"] = {"own": 0.912, "second": 0.834}[
             world.value

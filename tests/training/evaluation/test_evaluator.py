@@ -20,6 +20,7 @@ from training.evaluation.figures import EvaluationFigures, count
 from training.evaluation.floors import Bounds
 from training.evaluation.questions import QuestionBuilder, QuestionSet
 from training.evaluation.report import EvaluationReport
+from training.evaluation.scoring import ServiceAnswer, score_negative
 from training.evaluation.sheet import draw, worst
 from training.evaluation.worlds import OwnRenderer, World
 from training.world.instructions import Family
@@ -55,6 +56,7 @@ def figures_of(scores: list[SceneScores]) -> EvaluationFigures:
     return count(
         [score for one in scores for score in one.phrases],
         [score for one in scores for score in one.exemplars],
+        [score for one in scores for score in one.negatives],
         [score for one in scores for score in one.instructions],
     )
 
@@ -66,6 +68,11 @@ def test_papers_ask_every_kind_and_hide_nothing(sets: list[QuestionSet]) -> None
     assert families == set(Family)
     assert {asked.content[:2] for asked in sets} == {b"\xff\xd8", b"\x89P"}
     assert any(asked.exemplar and asked.exemplar.negative for asked in sets)
+    negated = [asked.negative for asked in sets if asked.negative]
+    assert negated
+    for question in negated:
+        assert question.negated not in question.others
+        assert question.others
     # Without "don't care" instances among the questions these tests would not see them excused.
     assert any(question.dont_care for asked in sets for question in asked.phrases)
 
@@ -90,6 +97,8 @@ async def test_a_service_that_knows_the_truth_is_perfect(evaluated: Callable[...
     assert (found.f1, found.f1_strict, found.mean_iou) == (1.0, 1.0, 1.0)
     assert (figures.phrases.presence, figures.phrases.false_per_absent) == (1.0, 0.0)
     assert figures.exemplars.f1 == figures.exemplars_negative.f1 == 1.0
+    assert (figures.negatives.gone, figures.negatives.stayed) == (1.0, 1.0)
+    assert figures.negatives.negated == figures.negatives.queries > 0
     assert figures.instructions.exact == figures.instructions.plan_right == 1.0
     assert figures.family_mean == 1.0
     assert set(figures.families) == {family.value for family in Family}
@@ -133,6 +142,28 @@ async def test_rough_masks_pass_the_loose_threshold_alone(evaluated: Callable[..
     found = figures_of(await evaluated(spoil=rough)).phrases.all
     assert (found.f1, found.f1_strict) == (1.0, 0.0)
     assert found.mean_iou == pytest.approx(0.6, abs=0.03)
+
+
+async def test_a_negative_box_that_changes_nothing_is_seen(evaluated: Callable[..., Any]) -> None:
+    figures = figures_of(await evaluated(deaf=True))
+    assert (figures.negatives.gone, figures.negatives.stayed) == (0.0, 1.0)
+    (line,) = Bounds(negated_gone=0.9, others_stay=0.9).broken(figures)
+    assert line == "what negative boxes show, gone is 0.000, below 0.9"
+
+
+async def test_a_negative_box_that_takes_away_too_much_is_seen(
+    questions: QuestionBuilder, sets: list[QuestionSet]
+) -> None:
+    asked = next(asked for asked in sets if asked.negative)
+    question = asked.negative
+    assert question is not None
+    before = ServiceAnswer(tuple(asked.truth(question.phrase.wanted)))
+    nothing = score_negative(asked, question, before, ServiceAnswer())
+    assert (nothing.gone, nothing.others, nothing.stayed) == (True, len(question.others), 0)
+    failed = score_negative(asked, question, before, ServiceAnswer(error="INTERNAL"))
+    assert (failed.found, failed.gone) == (True, False)
+    unseen = score_negative(asked, question, ServiceAnswer(), ServiceAnswer())
+    assert (unseen.found, unseen.others) == (False, 0)
 
 
 async def test_a_false_presence_is_wrong_everywhere(evaluated: Callable[..., Any]) -> None:

@@ -46,7 +46,7 @@ def test_every_figure_of_each_world_has_a_floor_that_can_be_missed(world: World)
     floors = FLOORS[world]
     assert None not in dataclasses.astuple(floors)
     # EvaluationFigures of nothing are all 0: below every floor, and without a false instance.
-    nothing = count([], [], [])
+    nothing = count([], [], [], [])
     assert len(floors.broken(nothing)) == len(dataclasses.fields(Bounds)) - 1
     false = dataclasses.replace(
         nothing, phrases=dataclasses.replace(nothing.phrases, false_per_absent=1.0)

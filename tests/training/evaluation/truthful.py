@@ -33,6 +33,7 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
         hidden: whether "don't care" instances are answered, too.
         invent: whether a phrase of nothing that is there is answered with the first instance.
         score: of every instance.
+        deaf: whether negative boxes change nothing.
         lie: whether the presence told is the opposite of the true one.
         plan: what becomes of a plan (the masks stay those of the right one).
         fail: the status of every call whose number is a multiple of `fail_every`.
@@ -44,6 +45,7 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
     hidden: bool = False
     invent: bool = False
     score: float = 1.0
+    deaf: bool = False
     lie: bool = False
     plan: Callable[[Plan], Plan] = lambda plan: plan
     fail: grpc.StatusCode = grpc.StatusCode.INTERNAL
@@ -74,7 +76,12 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
             exclude = queries_from_proto(task.queries.exclude)
             concepts = {i for query in include for i in self.book.matching_concepts(query.phrase)}
             concepts -= {i for query in exclude for i in self.book.matching_concepts(query.phrase)}
-            if include[0].exemplars:
+            negated = {
+                (e.box.x0, e.box.y0, e.box.x1, e.box.y1)
+                for e in include[0].exemplars
+                if not e.positive
+            }
+            if not include[0].phrase:
                 box = include[0].exemplars[0].box
                 (concept,) = {
                     instance.concept.index
@@ -96,6 +103,8 @@ class Truthful(limelight_pb2_grpc.LimelightServiceServicer):
                 meant = {i for i, one in shown.items() if one.concept.index in concepts}
                 found = {i for i in meant if not shown[i].dont_care}
                 hidden = meant - found
+                if not self.deaf:
+                    found = {i for i in found if shown[i].box not in negated}
                 if self.invent and not meant:
                     found = {0}
             presence = float(bool(found))

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.training.kit.linear import RECIPE, linear
-from training.datasets.coco import DatasetSplit
 from training.kit import command
 
 
@@ -40,7 +39,7 @@ def test_a_gpu_computes_in_bfloat16_unless_told_otherwise(precision: str, device
 
 def test_a_dataset_needs_its_images():
     with pytest.raises(ValueError, match="--coco needs --images"):
-        command.coco(parsed("--coco", "x.json"), DatasetSplit.TRAINING)
+        command.coco(parsed("--coco", "x.json"))
 
 
 def test_the_options_of_every_trainer_are_the_same(capsys: pytest.CaptureFixture[str]):

@@ -1,9 +1,11 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from services.codecs import strict_json
 from training.kit.metrics import MetricsLog, last_recipe, read
 
 
@@ -63,3 +65,27 @@ def test_the_same_is_logged_for_tensorboard(tmp_path: Path):
     for tag, value in (("losses/mask", 0.5), ("validation/f1", 0.75)):
         (event,) = events.Scalars(tag)
         assert (event.step, event.value) == (50, value)
+
+
+def test_a_loss_that_is_not_finite_is_strict_json_and_read_back(tmp_path: Path):
+    log = MetricsLog(tmp_path)
+    log.losses(50, 1.0, {"mask": math.nan, "dice": math.inf, "box": 1.0})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert strict_json.loads(line)["losses"] == {"mask": None, "dice": None, "box": 1.0}
+    (entry,) = read(tmp_path).losses
+    assert math.isnan(entry.values["mask"])
+    assert entry.values["box"] == 1.0
+
+
+def test_the_log_of_an_earlier_version_is_read(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text('{"step":1,"minutes":0,"losses":{"mask":NaN}}\n')
+    assert math.isnan(read(tmp_path).losses[0].values["mask"])
+
+
+@pytest.mark.parametrize("cut", ['{"step": 100, "min', "{", '{"step": 100}'])
+def test_nothing_is_joined_to_a_line_that_was_cut(tmp_path: Path, cut: str):
+    MetricsLog(tmp_path).losses(50, 1.0, {"mask": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(cut)
+    MetricsLog(tmp_path).losses(100, 2.0, {"mask": 0.5})
+    assert [entry.step for entry in read(tmp_path).losses] == [50, 100]

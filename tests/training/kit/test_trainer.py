@@ -1,16 +1,18 @@
 """The loop, on a task of twenty weights: steps, resuming, averaging, logs, validation, export."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 
+from services.errors import CheckpointError
 from tests.training.kit.linear import LinearBatch, LinearTask, linear
 from training.kit import trainer as kit_trainer
 from training.kit.metrics import read
-from training.kit.trainer import Trainer, moved
+from training.kit.trainer import DivergedError, Trainer, moved
 
 
 def clock(tick: float) -> Callable[[], float]:
@@ -235,3 +237,170 @@ def test_batches_move_whole():
     nested = moved({"a": batch, "b": "text"}, torch.device("meta"))
     assert nested["a"].inputs.is_meta
     assert (nested["a"].dense, nested["b"]) == (True, "text")
+
+
+class Fault(Exception):
+    """What any part of a run may raise: a picture that cannot be read, a full disk."""
+
+
+def _in_batches(task: LinearTask, trainer: Trainer) -> None:
+    task.recipe = replace(task.recipe, accumulate=2)
+    batches = task.batches
+
+    def broken(step, progress):
+        first, *_ = batches(step, progress)
+        yield first
+        if step == 5:
+            raise Fault
+
+    task.batches = broken  # type: ignore[method-assign]
+
+
+def _in_losses(task: LinearTask, trainer: Trainer) -> None:
+    losses = task.losses
+
+    def broken(batch, step):
+        if step == 5:
+            raise Fault
+        return losses(batch, step)
+
+    task.losses = broken  # type: ignore[method-assign]
+
+
+def _in_validation(task: LinearTask, trainer: Trainer) -> None:
+    def broken():
+        raise Fault
+
+    task.validate = broken  # type: ignore[method-assign]
+
+
+def _in_export(task: LinearTask, trainer: Trainer) -> None:
+    def broken(folder, *, final):
+        raise Fault
+
+    task.export = broken  # type: ignore[method-assign]
+
+
+def _in_the_log(task: LinearTask, trainer: Trainer) -> None:
+    def broken(step, minutes, values):
+        raise Fault
+
+    trainer._log.losses = broken  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "done"),
+    [(_in_batches, 5), (_in_losses, 5), (_in_validation, 4), (_in_export, 4), (_in_the_log, 2)],
+)
+def test_steps_outlive_the_fault_that_ends_a_run(
+    breaks: Callable[[LinearTask, Trainer], None],
+    done: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    task = linear(checkpoint_minutes=1000.0)
+    trainer = Trainer(task, tmp_path / "run")
+    breaks(task, trainer)
+    with pytest.raises(Fault):
+        trainer.run()
+    assert f"linear: saved at step {done}; the same command" in capsys.readouterr().out
+    again = Trainer(task, tmp_path / "run")
+    assert again.resume()
+    assert again.step == done
+    assert same(weights(again), weights(trainer))
+    if breaks is not _in_batches:  # whose batches are others
+        whole = Trainer(linear(), tmp_path / "whole")
+        for _ in range(done):
+            whole.train_step()
+        assert same(weights(again), weights(whole))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_it_is_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    task = linear(dense_share=0.0)
+    losses = task.losses
+
+    def broken(batch, step):
+        found = losses(batch, step)
+        return found | {"error": found["error"] * (torch.nan if step == 3 else 1.0)}
+
+    task.losses = broken  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match=r"step 4: the gradient is not finite \(.*error nan"):
+        Trainer(task, tmp_path).run()
+    assert "saved at step 3" in capsys.readouterr().out
+    again = Trainer(linear(), tmp_path)
+    assert again.resume()
+    assert again.step == 3
+    assert all(weight.isfinite().all() for weight in weights(again))
+
+
+def _half_a_step(trainer: Trainer) -> None:
+    def broken(*_):
+        raise Fault
+
+    # The first optimizer has changed its weights by then.
+    trainer._optimizers[-1].register_step_pre_hook(broken)
+
+
+def _broken_average(trainer: Trainer) -> None:
+    with torch.no_grad():
+        next(trainer._average.parameters()).fill_(torch.nan)
+    _in_losses(trainer.task, trainer)  # type: ignore[arg-type]
+
+
+def _broken_weights(trainer: Trainer) -> None:
+    with torch.no_grad():
+        trainer.task.model.bias.fill_(torch.inf)
+
+
+@pytest.mark.parametrize("breaks", [_half_a_step, _broken_average, _broken_weights])
+def test_a_broken_state_does_not_take_the_place_of_a_sound_one(
+    breaks: Callable[[Trainer], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    first = Trainer(linear(), tmp_path)
+    for _ in range(2):
+        first.train_step()
+    first.save()
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    second = Trainer(linear(), tmp_path)
+    assert second.resume()
+    second.train_step()
+    breaks(second)
+    with pytest.raises((Fault, DivergedError)):
+        second.run()
+    assert "not saved at step" in capsys.readouterr().out
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _foreign(path: Path) -> None:
+    torch.save({"model": torch.zeros(2)}, path)
+
+
+def _not_finite(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["weights"]["model.bias"].fill_(torch.nan)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "message"),
+    [
+        (_cut, "cannot be read: it is a pickle of torch.save"),
+        (lambda path: path.write_bytes(b""), "cannot be read: it is an empty file"),
+        (lambda path: path.write_text("<html>"), "cannot be read: it is a web page"),
+        (_foreign, "is not of a run: it has no average"),
+        (_not_finite, "holds numbers that are not finite"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_gone_on_with_is_named(
+    breaks: Callable[[Path], object], message: str, tmp_path: Path
+):
+    Trainer(linear(), tmp_path).save()
+    breaks(tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=rf"checkpoint\.pt {message}"):
+        Trainer(linear(), tmp_path).resume()

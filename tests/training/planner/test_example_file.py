@@ -11,7 +11,7 @@ from PIL import Image
 from limelight.values import ConceptQuery, Plan, SelectBy, Selection
 from services.planner.calls import parse_call, plan_from_call
 from tests.training.planner.tiny import preprocessor
-from training.planner.example_file import ExampleError, ExampleFile
+from training.planner.example_file import ExampleError, ExampleFile, read_examples
 
 GOOD: list[dict[str, Any]] = [
     {"image": "a.png", "instruction": "the ripe ones", "plan": {"include": ["red tomato"]}},
@@ -73,7 +73,7 @@ def test_pictures_may_lie_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "field", "message"),
     [
-        ("{", "", "not JSON"),
+        ("{", "", "not valid JSON"),
         ("[1]", "", "not a JSON object"),
         ({**GOOD[0], "planned": 1}, "planned", "not one of image, instruction, plan"),
         ({**GOOD[0], "image": "c.png"}, "image", "there is no file"),
@@ -106,3 +106,57 @@ def test_an_empty_file_and_a_picture_that_is_none_are_told(tmp_path: Path) -> No
     with pytest.raises(ExampleError) as caught:
         examples.example((1,), 2)
     assert (caught.value.line, caught.value.field) == (1, "image")
+
+
+def test_all_faults_are_told_at_once_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    lines: list[Any] = [
+        GOOD[0],
+        "{",
+        {**GOOD[0], "image": "../a.png"},
+        {**GOOD[0], "image": "cut.jpg"},
+        {**GOOD[0], "plan": {}},
+        '{"image": "a.png", "image": "b.png", "instruction": "x", "plan": {"include": ["x"]}}',
+        GOOD[2],
+    ]
+    file = written(tmp_path, *lines)
+    with pytest.raises(ExampleError) as caught:
+        read_examples(file)
+    told = str(caught.value).splitlines()
+    assert told[0] == f"{file} has 5 faults:"
+    for line, (number, message) in zip(
+        told[1:],
+        [
+            (2, ": not valid JSON"),
+            (3, ", image: '../a.png' leads out of"),
+            (4, f", image: {tmp_path / 'cut.jpg'}: the image"),
+            (5, ", plan: include is missing"),
+            (6, ': the key "image" is given twice'),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"  line {number}{message}")
+    assert [len(about) for about in read_examples(file, skip=True)] == [1, 1]
+    assert (
+        f"{file}: 2 examples about 2 pictures; dropped: 3 line of another form, "
+        "1 plan that is not valid, 1 picture unreadable" in capsys.readouterr().out
+    )
+
+
+def test_a_mark_and_separators_within_a_line_are_read(tmp_path: Path) -> None:
+    """Python's own `splitlines` ends a line at each of these separators."""
+    asked = "the ripe\u2028ones\u0085please\x0bnow"
+    text = json.dumps({**GOOD[0], "instruction": asked}, ensure_ascii=False)
+    file = written(tmp_path, text)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    ((example,),) = read_examples(file)
+    assert example.instruction == asked
+
+
+def test_bytes_that_are_no_utf_8_are_told_by_line(tmp_path: Path) -> None:
+    file = written(tmp_path, GOOD[0], GOOD[1])
+    file.write_bytes(file.read_bytes() + '{"image": "größe.png"}'.encode("latin-1"))
+    with pytest.raises(ExampleError, match="line 3: byte 14: 0xF6 is not UTF-8"):
+        read_examples(file)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, Gemma4ForConditionalGeneration
 
+from services.errors import CheckpointError
 from services.planner.settings import SHIPPED
+from tests.odd.checkpoints import NORM, POINTER, changed, copied, dropped, filled, prefixed, written
 from tests.training.planner.tiny import SWITCHES, builder, planner_model, real_model, task_of
 from training.datasets.sources import WorldScenes
+from training.planner import evaluate, train
 from training.planner.config import MAX_SOFT_TOKENS, POOLING, Shape
 from training.planner.evaluator import PlanEvaluator
 from training.planner.examples import ExampleBuilder
@@ -46,6 +50,51 @@ def test_the_export_loads(checkpoint: Path) -> None:
     loaded = load_planner(str(checkpoint))
     assert loaded.preprocessor.tokenizer.get_vocab() == made.preprocessor.tokenizer.get_vocab()
     assert loaded.preprocessor.image_processor.max_soft_tokens == MAX_SOFT_TOKENS
+
+
+ODD = {
+    "wrapped": (partial(changed, prefixed("module.")), "every one of its 126 names starts with"),
+    "in part": (partial(changed, dropped(NORM)), "1 of the 127 tensors are missing"),
+    "not finite": (partial(changed, filled(NORM, torch.nan)), "1 tensors hold numbers that are"),
+    "a pointer": (partial(written, "model.safetensors", POINTER), "is a Git LFS pointer"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_run_does_not_start_from_a_checkpoint_that_does_not_work(
+    odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither to be trained nor to be measured."""
+    make, message = ODD[odd]
+    source = str(make(tmp_path, shipped=SHIPPED))
+    with pytest.raises(CheckpointError, match=message):
+        load_planner(source)
+    for main, words in (
+        (train.main, ["--out", str(tmp_path / "run"), "--start", source]),
+        (evaluate.main, [source]),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("tokenizer.json", "has no tokenizer"),
+        ("chat_template.jinja", "has no chat template"),
+        ("preprocessor_config.json", "has no image processor"),
+    ],
+)
+def test_a_run_does_not_start_without_what_the_model_reads_with(
+    part: str, message: str, tmp_path: Path
+) -> None:
+    folder = copied(tmp_path, SHIPPED)
+    (folder / part).unlink()
+    with pytest.raises(CheckpointError, match=message):
+        load_planner(str(folder))
 
 
 @pytest.mark.slow
@@ -130,7 +179,7 @@ def test_files_that_other_servers_want_come_along(checkpoint: Path, tmp_path: Pa
 
 
 def test_no_checkpoint_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=str(tmp_path)):
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
         load_planner(str(tmp_path))
 
 

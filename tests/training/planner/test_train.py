@@ -24,6 +24,7 @@ from tests.training.planner.test_example_file import GOOD, written
 from tests.training.planner.tiny import SHAPE, planner_model, preprocessor, real_model, task_of
 from training.datasets.coco import CocoScenes, DatasetSplit
 from training.kit import metrics
+from training.planner import evaluate
 from training.planner.examples import ExampleBuilder
 from training.planner.models import PlannerModel, export
 from training.planner.packing import Layout, collate
@@ -257,6 +258,27 @@ def test_a_run_that_make_ends_saves_and_ends_cleanly(
     assert not (tmp_path / "export").exists()
 
 
+def test_data_is_judged_before_the_checkpoint_is_read(
+    dataset: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads(dataset[0].read_text())
+    content["annotations"][3]["iscrowd"] = "0"
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    own = tmp_path / "instances.json", dataset[1]
+    examples = str(written(tmp_path, {**GOOD[0], "plan": {}}, "{"))
+    for words, message in (
+        (_tuned(own), "annotations[3].iscrowd (annotation 3): '0' is neither 0 nor 1"),
+        (["--examples", examples], "examples.jsonl has 2 faults:"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["--start", str(tmp_path / "none"), "--out", str(tmp_path / "run"), *words])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate.main(_tuned(own))
+    assert "annotations[3].iscrowd" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "recipe"),
     [
@@ -279,7 +301,7 @@ def test_the_recipe_follows_the_command(words: list[str], recipe: PlannerRecipe)
         (["--start", "CHECKPOINT", "--coco", "x"], "--coco needs --images"),
         (["--start", "CHECKPOINT", "--coco", "x", "--images", "."], "x: "),
         (["--start", "CHECKPOINT", "--examples", "y"], "'y'"),
-        (["--start", "nowhere/at-all-", "--examples", "y"], "nowhere/at-all-"),
+        (["--start", "nowhere/at-all-"], "nowhere/at-all-"),
         (["--device", "cuda:9"], "there is no cuda:9 here"),
         (["--lora", "4", "--steps", "x"], "invalid int value"),
     ],

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,21 @@ from transformers import (
     Sam3VideoModel,
 )
 
+from services.errors import CheckpointError
+from services.planner.settings import SHIPPED as PLANNER
+from tests.odd.checkpoints import (
+    BIAS,
+    POINTER,
+    changed,
+    copied,
+    dropped,
+    filled,
+    pickled_alone,
+    prefixed,
+    written,
+)
 from tests.training.segmenter.parts import TOKENIZER, tiny_model
+from training.segmenter import evaluate, train
 from training.segmenter.models import export, new_model, open_checkpoint
 
 
@@ -56,6 +71,36 @@ def test_a_checkpoint_without_its_own_tokenizer_is_refused(model: Sam3Model, tmp
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["text_config"]["vocab_size"] == len(TOKENIZER)
     open_checkpoint(str(tmp_path))
+
+
+ODD = {
+    "wrapped": (partial(changed, prefixed("module.")), "every one of its 432 names starts with"),
+    "in part": (partial(changed, dropped(BIAS)), "1 of the 432 tensors are missing"),
+    "not finite": (partial(changed, filled(BIAS, torch.nan)), "1 tensors hold numbers that are"),
+    "a pointer": (partial(written, "model.safetensors", POINTER), "is a Git LFS pointer"),
+    "a planner": (partial(copied, shipped=PLANNER), "config.json describes a Gemma 4"),
+    "a .pt": (pickled_alone, "sam3.pt is a pickle of torch.save"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_run_does_not_start_from_a_checkpoint_that_does_not_work(
+    odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Neither to fine-tune, nor to grow, nor to be measured."""
+    make, message = ODD[odd]
+    source = str(make(tmp_path))
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(source)
+    for main, words in (
+        (train.main, ["--out", str(tmp_path / "run"), "--start", source]),
+        (evaluate.main, [source]),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_saved_as_a_video_model_gives_its_detector(model: Sam3Model, tmp_path: Path):

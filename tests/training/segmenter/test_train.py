@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from tests.training.datasets.builders import write_coco
 from tests.training.kit.terminated import terminated_as_by_make
 from tests.training.segmenter.parts import tiny_model
 from training.datasets.coco import CocoScenes
+from training.datasets.coco_reader import CocoError
 from training.kit.metrics import read
 from training.kit.trainer import Trainer
 from training.segmenter.data import SegmenterBatch
@@ -52,6 +55,70 @@ def loss(model: Sam3Model, batch: SegmenterBatch) -> float:
     with torch.no_grad():
         detections = detect(model, model.vision_encoder(batch.pixels), batch.pairs)
         return float(total(detection_losses(detections, batch.pairs), LossWeights(), 1.0))
+
+
+def faulty(folder: Path, pictures: tuple[Path, Path]) -> tuple[Path, Path]:
+    """A copy of the data set with a missing picture, a far corner and a crowd in a string."""
+    images = Path(shutil.copytree(pictures[1], folder / "images"))
+    content = json.loads(pictures[0].read_text())
+    (images / content["images"][4]["file_name"]).unlink()
+    content["annotations"][0]["segmentation"] = [[10, 10, 50, 10, 50, 1e12]]
+    content["annotations"][1]["iscrowd"] = "0"
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder / "instances.json", images
+
+
+def test_a_data_set_is_judged_when_the_command_starts(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = faulty(tmp_path, pictures)
+    with pytest.raises(SystemExit) as caught:
+        main(command(tmp_path / "run", own))
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert f"{own[0]} has 3 faults:" in told
+    assert "images[4].file_name (image 144, 0004.png): there is no file" in told
+    assert "annotations[0].segmentation[0][5] (annotation 0): 1000000000000.0 is far" in told
+    assert "annotations[1].iscrowd (annotation 1): '0' is neither 0 nor 1" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_what_is_faulty_is_left_out_and_counted_before_the_first_step(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = faulty(tmp_path, pictures)
+    numbers = ("--steps", "1", "--accumulate", "1", "--batch", "1", "--skip-faults")
+    main(command(tmp_path / "run", own, *numbers))
+    lines = capsys.readouterr().out.splitlines()
+    (summary,) = (line for line in lines if line.startswith(f"{own[0]}: 4 pictures, "))
+    assert (
+        "; dropped: 1 picture missing, 1 outline out of bounds, 1 annotation of another form, and "
+        in summary
+    )
+    assert lines.index(summary) < next(i for i, line in enumerate(lines) if "training" in line)
+    assert (tmp_path / "run" / "export" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_steps_done_before_a_picture_breaks_are_kept(
+    pictures: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    images = Path(shutil.copytree(pictures[1], tmp_path / "images"))
+    numbers = ("--steps", "9", "--accumulate", "1", "--batch", "1")
+    words = command(tmp_path / "run", (pictures[0], images), *numbers)
+    trainer = Trainer(opened(command_parser().parse_args(words)), tmp_path / "run")
+
+    def damaged() -> bool:
+        if trainer.step == 2:
+            for file in images.iterdir():
+                file.write_bytes(b"no picture")
+        return False
+
+    with pytest.raises(CocoError, match=rf"{images}/000\d\.png: the image"):
+        trainer.run(damaged)
+    assert "segmenter: saved at step 2; the same command" in capsys.readouterr().out
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
 
 
 @pytest.mark.slow

@@ -39,7 +39,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_IMAGE_CORRUPT: _ErrorReason.ValueType  # 3
-    """The bytes begin like an image and cannot be decoded.
+    """The bytes begin like an image and cannot be decoded, or have lost pixels and the request does
+    not set `accept_damaged`.
 
     Example: a JPEG cut off half-way. INVALID_ARGUMENT.
         {"reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
@@ -75,7 +76,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
     """
     ERROR_REASON_QUERY_INVALID: _ErrorReason.ValueType  # 8
-    """A query has neither a phrase nor an exemplar, or too many exemplars.
+    """A query has neither a phrase nor a positive exemplar, too many exemplars, or a box that is
+    positive and negative.
 
     Example: an empty query. INVALID_ARGUMENT.
         {"reason": "QUERY_INVALID", "domain": "limelight.v1",
@@ -206,7 +208,8 @@ Example: a PDF. INVALID_ARGUMENT.
      "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_IMAGE_CORRUPT: ErrorReason.ValueType  # 3
-"""The bytes begin like an image and cannot be decoded.
+"""The bytes begin like an image and cannot be decoded, or have lost pixels and the request does
+not set `accept_damaged`.
 
 Example: a JPEG cut off half-way. INVALID_ARGUMENT.
     {"reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
@@ -242,7 +245,8 @@ Example: an instruction of spaces. INVALID_ARGUMENT.
      "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
 """
 ERROR_REASON_QUERY_INVALID: ErrorReason.ValueType  # 8
-"""A query has neither a phrase nor an exemplar, or too many exemplars.
+"""A query has neither a phrase nor a positive exemplar, too many exemplars, or a box that is
+positive and negative.
 
 Example: an empty query. INVALID_ARGUMENT.
     {"reason": "QUERY_INVALID", "domain": "limelight.v1",

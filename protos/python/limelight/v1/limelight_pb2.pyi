@@ -410,6 +410,7 @@ class SegmentResult(_message.Message):
     RENDERINGS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request's id: the caller's `x-request-id`, or one made for it. It is in every log line."""
     width: _builtins.int
@@ -442,6 +443,12 @@ class SegmentResult(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.Model]:
         """The models that took part."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is not as it should be about this answer, a sentence each: an image that was taken though
+        it has lost pixels, a label that was drawn by the numbers of its characters.
+        """
+
     def __init__(
         self,
         *,
@@ -455,10 +462,11 @@ class SegmentResult(_message.Message):
         renderings: _abc.Iterable[Global___Rendering] | None = ...,
         timings: _abc.Iterable[_models_pb2.StageTiming] | None = ...,
         models: _abc.Iterable[_models_pb2.Model] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "instances", b"instances", "models", b"models", "plan", b"plan", "queries", b"queries", "renderings", b"renderings", "request_id", b"request_id", "summary", b"summary", "timings", b"timings", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "instances", b"instances", "models", b"models", "plan", b"plan", "queries", b"queries", "renderings", b"renderings", "request_id", b"request_id", "summary", b"summary", "timings", b"timings", "warnings", b"warnings", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18limelight/v1/media.proto\x12\x0climelight.v1\"\x18\n\x05Image\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x01\x12\n\n\x02y0\x18\x02 \x01(\x01\x12\n\n\x02x1\x18\x03 \x01(\x01\x12\n\n\x02y1\x18\x04 \x01(\x01\"r\n\x04Mask\x12\'\n\x03rle\x18\x01 \x01(\x0b\x32\x18.limelight.v1.RunLengthsH\x00\x12\r\n\x03png\x18\x02 \x01(\x0cH\x00\x12*\n\x08polygons\x18\x03 \x01(\x0b\x32\x16.limelight.v1.PolygonsH\x00\x42\x06\n\x04kind\";\n\nRunLengths\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"3\n\x08Polygons\x12\'\n\x08polygons\x18\x01 \x03(\x0b\x32\x15.limelight.v1.Polygon\"\"\n\x07Polygon\x12\x17\n\x0b\x63oordinates\x18\x01 \x03(\x02\x42\x02\x10\x01*\x83\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fMASK_FORMAT_RLE\x10\x01\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x02\x12\x18\n\x14MASK_FORMAT_POLYGONS\x10\x03\x12\x14\n\x10MASK_FORMAT_NONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18limelight/v1/media.proto\x12\x0climelight.v1\"0\n\x05Image\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x63\x63\x65pt_damaged\x18\x02 \x01(\x08\"5\n\x03\x42ox\x12\n\n\x02x0\x18\x01 \x01(\x01\x12\n\n\x02y0\x18\x02 \x01(\x01\x12\n\n\x02x1\x18\x03 \x01(\x01\x12\n\n\x02y1\x18\x04 \x01(\x01\"r\n\x04Mask\x12\'\n\x03rle\x18\x01 \x01(\x0b\x32\x18.limelight.v1.RunLengthsH\x00\x12\r\n\x03png\x18\x02 \x01(\x0cH\x00\x12*\n\x08polygons\x18\x03 \x01(\x0b\x32\x16.limelight.v1.PolygonsH\x00\x42\x06\n\x04kind\";\n\nRunLengths\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"3\n\x08Polygons\x12\'\n\x08polygons\x18\x01 \x03(\x0b\x32\x15.limelight.v1.Polygon\"\"\n\x07Polygon\x12\x17\n\x0b\x63oordinates\x18\x01 \x03(\x02\x42\x02\x10\x01*\x83\x01\n\nMaskFormat\x12\x1b\n\x17MASK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fMASK_FORMAT_RLE\x10\x01\x12\x13\n\x0fMASK_FORMAT_PNG\x10\x02\x12\x18\n\x14MASK_FORMAT_POLYGONS\x10\x03\x12\x14\n\x10MASK_FORMAT_NONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POLYGON'].fields_by_name['coordinates']._loaded_options = None
   _globals['_POLYGON'].fields_by_name['coordinates']._serialized_options = b'\020\001'
-  _globals['_MASKFORMAT']._serialized_start=390
-  _globals['_MASKFORMAT']._serialized_end=521
+  _globals['_MASKFORMAT']._serialized_start=414
+  _globals['_MASKFORMAT']._serialized_end=545
   _globals['_IMAGE']._serialized_start=42
-  _globals['_IMAGE']._serialized_end=66
-  _globals['_BOX']._serialized_start=68
-  _globals['_BOX']._serialized_end=121
-  _globals['_MASK']._serialized_start=123
-  _globals['_MASK']._serialized_end=237
-  _globals['_RUNLENGTHS']._serialized_start=239
-  _globals['_RUNLENGTHS']._serialized_end=298
-  _globals['_POLYGONS']._serialized_start=300
-  _globals['_POLYGONS']._serialized_end=351
-  _globals['_POLYGON']._serialized_start=353
-  _globals['_POLYGON']._serialized_end=387
+  _globals['_IMAGE']._serialized_end=90
+  _globals['_BOX']._serialized_start=92
+  _globals['_BOX']._serialized_end=145
+  _globals['_MASK']._serialized_start=147
+  _globals['_MASK']._serialized_end=261
+  _globals['_RUNLENGTHS']._serialized_start=263
+  _globals['_RUNLENGTHS']._serialized_end=322
+  _globals['_POLYGONS']._serialized_start=324
+  _globals['_POLYGONS']._serialized_end=375
+  _globals['_POLYGON']._serialized_start=377
+  _globals['_POLYGON']._serialized_end=411
 # @@protoc_insertion_point(module_scope)

@@ -60,16 +60,25 @@ class Image(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
+    ACCEPT_DAMAGED_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The file's bytes: JPEG, PNG, WebP, GIF or TIFF (first frame), BMP, AVIF or HEIC."""
+    """The file's bytes: JPEG, PNG, WebP, GIF or TIFF (first frame), BMP, AVIF or HEIC. A file is
+    judged by its pixels: one that has them all is taken, however it ends.
+    """
+    accept_damaged: _builtins.bool
+    """Whether to take what is left of a file that has lost pixels. The answer then says so in its
+    warnings, and masks are those of a picture that is plain where it was lost. WebP, AVIF, HEIC and
+    a packed strip of a TIFF cannot be read in part. Unset: such a file is refused as IMAGE_CORRUPT.
+    """
     def __init__(
         self,
         *,
         content: _builtins.bytes = ...,
+        accept_damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_damaged", b"accept_damaged", "content", b"content"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

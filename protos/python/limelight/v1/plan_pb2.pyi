@@ -118,7 +118,9 @@ class ConceptQuery(_message.Message):
     """
     @_builtins.property
     def exemplars(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exemplar]:
-        """Boxes of this image that show what is meant, or what is not. At most 16."""
+        """Boxes of this image that show what is meant, or what is not. At most 16. Without a phrase, at
+        least one of them is positive.
+        """
 
     def __init__(
         self,
@@ -136,7 +138,15 @@ Global___ConceptQuery: _TypeAlias = ConceptQuery  # noqa: Y015
 
 @_typing.final
 class Exemplar(_message.Message):
-    """Exemplar is a box around one thing that is wanted or not wanted."""
+    """Exemplar is a box around one thing that is wanted or not wanted.
+
+    Negative ones refine the phrase or the positive ones of their query. The model is shown them, and
+    whatever it makes of them, the thing in the box is not among what the query finds: an instance is
+    taken away if its box and the negative one have an IoU of 0.5 or more, or if 90 % of its pixels lie
+    in the negative box and its own box fills a quarter of it, unless a positive box fits it better.
+    Negative ones alone ask for nothing and are refused, and so is a box (IoU above 0.9) that is
+    positive and negative.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
