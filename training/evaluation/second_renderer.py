@@ -118,6 +118,12 @@ class SecondRenderer:
         image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
         return Scene(image, _truth(stickers, _frame(seed)))
 
+    def posed(
+        self, concept: Concept, longer: float, degrees: float, mirrored: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Premultiplied color and alpha of a sprite, as of `Sticker`; `longer` is in pixels."""
+        return _posed(self.sprites[concept.index], longer, degrees, mirrored)
+
     def file(self, scene: Scene, seed: int) -> bytes:
         """The scene of that seed saved as PNG, or as JPEG of quality 60 to 95."""
         rng = np.random.default_rng([seed, _FILE])

@@ -12,7 +12,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from training.evaluation.second_clips import SecondClipWorld
 from training.evaluation.second_renderer import SecondRenderer
+from training.world.clips import AnyClip, ClipWorld
 from training.world.scenes import Scene, random_scene
 from training.world.splits import HELD_OUT, SECOND_HELD_OUT
 
@@ -35,6 +37,11 @@ class World(StrEnum):
         """Draws this world's scenes."""
         return OwnRenderer() if self is World.OWN else SecondRenderer.load()
 
+    @property
+    def clips(self) -> "ClipRenderer":
+        """Makes this world's clips."""
+        return ClipWorld() if self is World.OWN else SecondClipWorld()
+
 
 class Renderer(Protocol):
     """Draws scenes with their truth, each from one seed, always the same."""
@@ -44,6 +51,15 @@ class Renderer(Protocol):
 
     def file(self, scene: Scene, seed: int) -> bytes:
         """That scene as PNG, or as JPEG of quality 60 to 95."""
+
+
+class ClipRenderer(Protocol):
+    """Makes clips with their truth, each from one seed, always the same."""
+
+    def clip(
+        self, seed: int, *, size: tuple[int, int] | None = None, frame_count: int | None = None
+    ) -> AnyClip:
+        """The clip of a seed; its size (width and height) and length can be chosen."""
 
 
 class OwnRenderer:

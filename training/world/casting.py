@@ -168,7 +168,9 @@ def _shot(
         reach = 0.6 * member.longer_side * 1.25
         drawn: list[NDArray[np.float64]] = []
         while len(drawn) < _TRIES and (not drawn or _fastest(drawn[-1], field, reach) > _HASTE):
-            drawn.append(trajectory(rng, role, frames, field, reach, spacing, own) - camera)
+            # What leaves too little time for a trip outside is better without one.
+            now = role if len(drawn) < _TRIES // 2 else Role.STAY
+            drawn.append(trajectory(rng, now, frames, field, reach, spacing, own) - camera)
         centers = min(drawn, key=lambda path: _fastest(path, field, reach))
         growth = drifting(rng, frames, 1.5 * spacing, rng.uniform(0.0, 0.35))
         longer = np.clip(member.longer_side * np.exp(growth), 0.1, 0.6)
@@ -202,9 +204,9 @@ def _shot(
 
 def _fastest(centers: NDArray[np.float64], field: tuple[float, float], reach: float) -> float:
     """The longest step between two frames in both of which the sticker may be seen."""
-    seen = np.asarray(((centers > -reach) & (centers < np.array(field) + reach)).all(axis=1))
-    both = np.asarray(seen[1:] & seen[:-1])
-    steps = np.hypot(*np.diff(centers, axis=0).T)[both]
+    inside = (centers > -reach) & (centers < np.array(field) + reach)
+    seen = np.logical_and.reduce(inside, axis=1)
+    steps = np.hypot(*np.diff(centers, axis=0).T)[seen[1:] & seen[:-1]]
     return float(steps.max(initial=0.0))
 
 

@@ -152,20 +152,6 @@ class Clip:
                 drawn = shot, self._background(shot)
             yield self._frame(index, *drawn)
 
-    def scene(self, index: int = 0) -> tuple[Scene, tuple[int, ...]]:
-        """One frame as a scene, and the ids of the scene's instances in their order.
-
-        Objects without a visible pixel are left out.
-        """
-        frame = next(self.frames([index]))
-        concepts = {member.id: member.concept for member in self.objects}
-        names = Vocabulary.load().by_name
-        instances = tuple(
-            _instance(names[concepts[number]], mask, frame.visibility[number])
-            for number, mask in frame.masks.items()
-        )
-        return Scene(frame.image, instances), tuple(frame.masks)
-
     def _background(self, shot: ShotPlan) -> NDArray[np.uint8]:
         rng = np.random.default_rng([self.seed, _BACKGROUND, shot.scenery])
         extent = shot.camera.max(axis=0)
@@ -237,11 +223,26 @@ class ClipWorld:
         )
 
 
+def scene_of(clip: AnyClip, index: int = 0) -> tuple[Scene, tuple[int, ...]]:
+    """One frame of a clip as a scene, and the object ids of its instances in their order.
+
+    Objects without a visible pixel are left out.
+    """
+    frame = next(clip.frames([index]))
+    named = {member.id: Vocabulary.load().by_name[member.concept] for member in clip.objects}
+    instances = tuple(
+        _instance(named[number], mask, frame.visibility[number])
+        for number, mask in frame.masks.items()
+    )
+    return Scene(frame.image, instances), tuple(frame.masks)
+
+
 def _size(rng: np.random.Generator) -> tuple[int, int]:
     low, high = _SIDES
     aspect = 2.0 ** rng.uniform(0, 1)
     shorter = np.exp(rng.uniform(np.log(low), np.log(high / aspect)))
-    sides = round(shorter), min(high, round(shorter * aspect))
+    # Even, as video files ask for.
+    sides = 2 * round(0.5 * shorter), min(high, 2 * round(0.5 * shorter * aspect))
     return sides if rng.random() < 0.35 else sides[::-1]
 
 

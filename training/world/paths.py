@@ -46,7 +46,7 @@ class Waypoint:
 
 
 def interpolated(
-    knots: Sequence[float], values: NDArray[np.float64], frames: int
+    knots: Sequence[float] | NDArray[np.float64], values: NDArray[np.float64], frames: int
 ) -> NDArray[np.float64]:
     """Values at the frames 0 to `frames` - 1 on a smooth curve through all knots.
 

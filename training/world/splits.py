@@ -1,9 +1,9 @@
 """Which seeds belong to whom, so that training and testing never share a scene.
 
-Every scene is made from one integer seed. Trainers draw from `TRAINING`, their progress
-checks from `VALIDATION`, reported figures only from `HELD_OUT` and, of the second renderer
-(`training.evaluation.second_renderer`), `SECOND_HELD_OUT`, pictures for people (the
-demo, the README) from `SHOWN`.
+Every scene and every clip is made from one integer seed. Trainers draw from `TRAINING`, their
+progress checks from `VALIDATION`, reported figures only from `HELD_OUT` and, of the second
+renderers (`training.evaluation.second_renderer` and `second_clips`), `SECOND_HELD_OUT`, pictures
+for people (the demo, the README) from `SHOWN`.
 """
 
 TRAINING = range(1_000_000_000, 2_000_000_000)

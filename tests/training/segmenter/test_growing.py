@@ -1,11 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import Sam3Config, Sam3Model
 
+from services.errors import CheckpointError
+from tests.odd.checkpoints import BIAS, changed, dropped, filled, prefixed
 from tests.training.segmenter.parts import TOKENIZER, batch_builder, tiny_model
 from training.segmenter.growing import grow_from
+from training.segmenter.train import main
 from training.world.splits import SHOWN
 
 SMALL_GRID, SMALL_QUERIES = 40, 16
@@ -123,3 +127,63 @@ def test_of_the_same_size_it_is_the_same_model(tmp_path: Path):
     grow_from(str(tmp_path), again)
     for name, weight in tiny_model(seed=3).state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def _deeper(config: Sam3Config) -> None:
+    config.detr_encoder_config.num_layers += 1
+
+
+def _shallower(config: Sam3Config) -> None:
+    config.detr_encoder_config.num_layers -= 1
+
+
+def _other_words(config: Sam3Config) -> None:
+    config.text_config.vocab_size += 8
+
+
+def _more_queries(config: Sam3Config) -> None:
+    config.detr_decoder_config.num_queries = 30
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_deeper, r"has tensors that the new model lacks: \d+ \(detr_encoder\.layers\.2\."),
+        (_shallower, r"lacks tensors of the new model: \d+ \(detr_encoder\.layers\.1\."),
+        (_other_words, r"do not widen to those of the new model: 1 \(text_encoder\."),
+        (_more_queries, None),
+    ],
+)
+def test_nothing_of_it_is_left_out_and_nothing_left_random(
+    change: Callable[[Sam3Config], None], message: str | None, tmp_path: Path
+):
+    config = smaller(tiny_model().config)
+    change(config)
+    Sam3Model(config).save_pretrained(tmp_path)
+    if message is None:
+        grow_from(str(tmp_path), tiny_model())
+        return
+    with pytest.raises(CheckpointError, match=message):
+        grow_from(str(tmp_path), tiny_model())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (prefixed("module."), "every one of its 432 names starts with 'module.'"),
+        (filled(BIAS, torch.nan), "1 tensors hold numbers that are not finite"),
+        (dropped(BIAS), "1 of the 432 tensors are missing"),
+    ],
+)
+def test_a_broken_model_does_not_grow(
+    change: Callable[[dict[str, torch.Tensor]], object],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    source = changed(change, tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        grow_from(source, tiny_model())
+    with pytest.raises(SystemExit):
+        main(["--start", source, "--out", str(tmp_path / "run")])
+    assert message in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_a_data_set_is_judged_when_the_command_starts(
     told = capsys.readouterr().err
     assert f"{own[0]} has 3 faults:" in told
     assert "images[4].file_name (image 144, 0004.png): there is no file" in told
-    assert "annotations[0].segmentation[0][5] (annotation 0): 1000000000000.0 is far" in told
+    assert "annotations[0].segmentation[0][5] (annotation 0): 1000000000000 is far" in told
     assert "annotations[1].iscrowd (annotation 1): '0' is neither 0 nor 1" in told
     assert not (tmp_path / "run").exists()
 

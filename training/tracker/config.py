@@ -1,0 +1,64 @@
+"""The shape of the tiny `Sam3VideoModel`: the shipped detector, and a tracker on its backbone.
+
+The tracker's width is the detector's neck's (64). Memory is fixed at 64 by transformers' memory
+attention. Compared with ``facebook/sam3`` memory attention has 2 layers instead of 4 and looks at
+4 recent frames instead of 6, since its cost is most of the tracker's; and tracked frames get one
+mask instead of the best of three, since an object that is known by its memory is not ambiguous.
+"""
+
+from transformers import Sam3Config, Sam3VideoConfig
+from transformers.models.sam3_tracker_video.configuration_sam3_tracker_video import (
+    Sam3TrackerVideoConfig,
+    Sam3TrackerVideoMaskDecoderConfig,
+    Sam3TrackerVideoPromptEncoderConfig,
+)
+
+_SPREAD = 0.06
+
+
+def tiny_video_config(detector: Sam3Config) -> Sam3VideoConfig:
+    """The configuration of a video model around a tiny detector.
+
+    Args:
+        detector: of `training.segmenter.config.tiny_config`'s kind: features as wide as 64.
+    """
+    vision = detector.vision_config
+    width = vision.fpn_hidden_size
+    image, patch = vision.image_size, vision.backbone_config.patch_size
+    grid = image // patch
+    tracker = Sam3TrackerVideoConfig(
+        vision_config=vision.to_dict(),
+        prompt_encoder_config=Sam3TrackerVideoPromptEncoderConfig(
+            hidden_size=width, image_size=image, patch_size=patch, mask_input_channels=16
+        ).to_dict(),
+        mask_decoder_config=Sam3TrackerVideoMaskDecoderConfig(
+            hidden_size=width,
+            mlp_dim=256,
+            num_attention_heads=4,
+            attention_downsample_rate=1,
+            iou_head_hidden_dim=64,
+            dynamic_multimask_via_stability=False,
+        ).to_dict(),
+        image_size=image,
+        initializer_range=_SPREAD,
+        num_maskmem=5,
+        multimask_output_for_tracking=False,
+        memory_attention_hidden_size=width,
+        memory_attention_num_layers=2,
+        memory_attention_num_attention_heads=2,
+        memory_attention_feed_forward_hidden_size=256,
+        memory_attention_dropout=0.0,
+        memory_attention_rope_dropout=0.0,
+        memory_attention_rope_feat_sizes=[grid, grid],
+        memory_encoder_hidden_size=width,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=width,
+        memory_fuser_embed_dim=width,
+        memory_fuser_intermediate_dim=256,
+    )
+    return Sam3VideoConfig(
+        detector_config=detector.to_dict(),
+        tracker_config=tracker.to_dict(),
+        low_res_mask_size=4 * grid,
+        initializer_range=_SPREAD,
+    )
