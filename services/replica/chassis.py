@@ -90,15 +90,23 @@ class ModelReplica(Generic[S]):
 
 
 def application(
-    replica: type[ModelReplica[Any]], name: str, settings: ReplicaSettings
+    replica: type[ModelReplica[Any]],
+    name: str,
+    settings: ReplicaSettings,
+    policy: AutoscalingPolicy | None = None,
 ) -> serve.Application:
-    """The Serve application of one deployment of `replica`, called `name`."""
+    """The Serve application of one deployment of `replica`, called `name`.
+
+    Args:
+        policy: how many replicas are needed, where `settings` leave it open; unset: as many as the
+            work asks for that they see.
+    """
     deployment = serve.deployment(
         replica,
         name=name,
         max_ongoing_requests=settings.max_ongoing_requests,
         max_queued_requests=settings.max_queued_requests,
-        **_replicas(settings),
+        **_replicas(settings, policy or _by_work(settings)),
         graceful_shutdown_timeout_s=settings.drain_s,
         ray_actor_options={
             "num_cpus": settings.replica_cpus,
@@ -108,11 +116,8 @@ def application(
     return deployment.bind(settings)
 
 
-def _replicas(settings: ReplicaSettings) -> dict[str, Any]:
-    """How many replicas the deployment has: a fixed number, or what the work asks for."""
-    if settings.min_replicas == settings.max_replicas:
-        return {"num_replicas": settings.max_replicas}
-    policy = AutoscalingPolicy(
+def _by_work(settings: ReplicaSettings) -> AutoscalingPolicy:
+    return AutoscalingPolicy(
         policy_function=WorkPolicy,
         policy_kwargs={
             "utilization": settings.target_utilization,
@@ -121,6 +126,12 @@ def _replicas(settings: ReplicaSettings) -> dict[str, Any]:
             "keep_s": settings.keep_replicas_s,
         },
     )
+
+
+def _replicas(settings: ReplicaSettings, policy: AutoscalingPolicy) -> dict[str, Any]:
+    """How many replicas the deployment has: a fixed number, or what the policy says."""
+    if settings.min_replicas == settings.max_replicas:
+        return {"num_replicas": settings.max_replicas}
     return {
         "autoscaling_config": AutoscalingConfig(
             min_replicas=settings.min_replicas,

@@ -52,6 +52,7 @@ class Architecture:
 
 # A video checkpoint has the detector in it.
 SAM3 = Architecture("a SAM 3", ("sam3", "sam3_video"), "facebook/sam3")
+SAM3_VIDEO = Architecture("a SAM 3 that tracks", ("sam3_video",), "facebook/sam3")
 GEMMA4 = Architecture("a Gemma 4", ("gemma4",), "google/gemma-4-E4B-it")
 
 

@@ -7,7 +7,8 @@ checkpoint that would answer nonsense is refused, with its file and its tensors 
 being completed with random weights. torch and transformers are imported on demand.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,8 @@ def check_fit(model_class: Any, files: CheckpointFiles) -> None:
 
     _check_types(files)
     try:
-        config = model_class.config_class.from_pretrained(files.folder)
         with torch.device("meta"):
-            model = model_class(config)
+            model = model_class(model_class.config_class.from_pretrained(files.folder))
     except Exception as error:
         # Anything at all: the model computes with whatever numbers the config has.
         raise CheckpointError(
@@ -150,13 +150,14 @@ def check_fit(model_class: Any, files: CheckpointFiles) -> None:
     empty = {
         name: torch.empty(header.shape, device="meta") for name, header in files.tensors.items()
     }
-    found, _ = convert_and_load_state_dict_in_model(
-        model,
-        empty,
-        LoadStateDictConfig(
-            device_map={"": "meta"}, weight_mapping=get_model_conversion_mapping(model)
-        ),
+    config = LoadStateDictConfig(
+        device_map={"": "meta"}, weight_mapping=get_model_conversion_mapping(model)
     )
+    try:
+        with _no_progress():
+            found, _ = convert_and_load_state_dict_in_model(model, empty, config)
+    except Exception as error:
+        raise CheckpointError(f"{files.folder} cannot be loaded: {_line(error)}") from error
     model.tie_weights(missing_keys=found.missing_keys, recompute_mapping=False)
     model._adjust_missing_and_unexpected_keys(found)
     if found.conversion_errors:
@@ -190,6 +191,20 @@ def check_finite(model: Any, files: CheckpointFiles) -> None:
         f"finite in {dtype} ({listed(broken)}); the training that wrote them had failed, or "
         f"{dtype} is too narrow for them"
     )
+
+
+@contextmanager
+def _no_progress() -> Iterator[None]:
+    """No bar of transformers for what takes a moment and reads nothing."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _check_types(files: CheckpointFiles) -> None:

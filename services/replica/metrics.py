@@ -176,6 +176,10 @@ class ServeMetrics:
                 self._depth.set(items, {"stage": stage})
             for cache, nbytes in self._cached.copy().items():
                 self._bytes.set(nbytes, {"cache": cache})
+            self.refresh_own()
+
+    def refresh_own(self) -> None:
+        """Set the gauges of a service's own again."""
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stage.observe(seconds, {"stage": stage})

@@ -1,5 +1,7 @@
 """A model is asked once before it is ready, and must answer with numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,3 +31,18 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         match="colors failed its warm-up: it answers with numbers that are not finite",
     ):
         warm_up(BrokenEngine(SegmenterSettings(engine="fake")))
+
+
+class BrokenBoxes(FakeSegmenterEngine):
+    """Knows words; the part that reads boxes was never loaded."""
+
+    def detect(self, pairs: list[Pair]) -> list[RawDetections]:
+        return [
+            replace(raw, boxes=np.full_like(raw.boxes, np.inf)) if len(pair.boxes) else raw
+            for pair, raw in zip(pairs, super().detect(pairs), strict=True)
+        ]
+
+
+def test_boxes_are_asked_about_too() -> None:
+    with pytest.raises(CheckpointError, match="colors failed its warm-up"):
+        warm_up(BrokenBoxes(SegmenterSettings(engine="fake")))

@@ -84,8 +84,8 @@ def _embedding(image: NDArray[np.uint8]) -> Embedding:
 def _detect(pair: Pair) -> RawDetections:
     rgb: Rgb = pair.image.data
     height, width = rgb.shape[:2]
-    color = _color_of(pair, rgb)
-    found = [] if color is None else _areas(np.abs(rgb - color).max(2) <= _TOLERANCE)
+    color = color_of(pair)
+    found = [] if color is None else areas_of_color(rgb, color)
     masks = np.where(np.stack(found), _SURE, -_SURE) if found else np.zeros((0, height, width))
     return RawDetections(
         # Larger areas first, so that the order of the answer is known.
@@ -96,15 +96,25 @@ def _detect(pair: Pair) -> RawDetections:
     )
 
 
-def _color_of(pair: Pair, rgb: Rgb) -> Rgb | None:
+def areas_of_color(rgb: Rgb, color: Rgb) -> list[Mask]:
+    """The connected areas of about `color`, (3,), in `rgb`, (h, w, 3), largest first."""
+    return _areas(np.abs(rgb - color).max(2) <= _TOLERANCE)
+
+
+def color_of(pair: Pair) -> Rgb | None:
+    """The color that the pair's phrase names, else that in its first exemplar; (3,)."""
+    rgb: Rgb = pair.image.data
+    if not isinstance(pair.text.data, str):
+        color: Rgb = pair.text.data
+        return color
     for word in re.findall(r"[a-z]+", pair.text.data.lower()):
         if word in _COLORS:
             return np.array(_COLORS[word], np.int16)
     for box, label in zip(pair.boxes, pair.labels, strict=True):
         if label:
             rows, columns = _pixels(box, rgb)
-            color: Rgb = np.median(rgb[rows, columns].reshape(-1, 3), axis=0).astype(np.int16)
-            return color
+            middle: Rgb = np.median(rgb[rows, columns].reshape(-1, 3), axis=0).astype(np.int16)
+            return middle
     return None
 
 

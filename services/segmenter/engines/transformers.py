@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import Sam3Model
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
@@ -66,8 +67,7 @@ class TransformersSegmenterEngine:
         # Exemplars pool features by torchvision's roi_align, which CPU machines do not have.
         install_roi_align()
         folder = Path(self._source)
-        sam = load_model(Sam3Model, self._source, SAM3, revision=self._revision, dtype=self._dtype)
-        self._sam = sam.to(self._device).eval()
+        self._sam = self._read()
         revision = {} if folder.is_dir() else {"revision": self._revision or "main"}
         self._tokenizer = _tokenizer(self._source, revision.get("revision"))
         vocabulary = self._sam.config.text_config.vocab_size
@@ -144,6 +144,16 @@ class TransformersSegmenterEngine:
                 results.update(zip(group, answers, strict=True))
         return [results[i] for i in range(len(pairs))]
 
+    def _read(self) -> Any:
+        """The model that answers, on its device."""
+        sam = load_model(Sam3Model, self._source, SAM3, revision=self._revision, dtype=self._dtype)
+        return sam.to(self._device).eval()
+
+    def _levels(self, image: Embedding) -> tuple[Tensor, ...]:
+        """The levels that the detector reads of an encoded image, finest first."""
+        levels: tuple[Tensor, ...] = image.data
+        return levels
+
     def _ids(self, phrase: str) -> list[int]:
         with self._tokenizing:
             ids: list[int] = self._tokenizer(phrase, truncation=False, padding=False)["input_ids"]
@@ -152,12 +162,11 @@ class TransformersSegmenterEngine:
     def _forward(self, pairs: Sequence[Pair]) -> list[RawDetections]:
         """One step; either all pairs have exemplars or none has."""
         boxes, labels = self._exemplars(pairs)
+        features, mask = _padded([pair.text for pair in pairs])
         out = self._sam(
             vision_embeds=self._vision(pairs),
-            text_embeds=BaseModelOutputWithPooling(
-                pooler_output=torch.cat([pair.text.data[0] for pair in pairs])
-            ),
-            attention_mask=torch.cat([pair.text.data[1] for pair in pairs]),
+            text_embeds=BaseModelOutputWithPooling(pooler_output=features),
+            attention_mask=mask,
             input_boxes=boxes,
             input_boxes_labels=labels,
         )
@@ -175,9 +184,9 @@ class TransformersSegmenterEngine:
         """The pairs' image features; those of a single image are not copied."""
         images = [pair.image for pair in pairs]
         if all(image is images[0] for image in images):
-            levels = [level.expand(len(pairs), -1, -1, -1) for level in images[0].data]
+            levels = [level.expand(len(pairs), -1, -1, -1) for level in self._levels(images[0])]
         else:
-            levels = [torch.cat(level) for level in zip(*(i.data for i in images), strict=True)]
+            levels = [torch.cat(level) for level in zip(*map(self._levels, images), strict=True)]
         positions = [p.expand(len(pairs), -1, -1, -1) for p in self._positions]
         # `Sam3Model` drops the last level; a stand-in takes its place.
         return Sam3VisionEncoderOutput(
@@ -213,6 +222,16 @@ def _tokenizer(source: str, revision: str | None) -> Any:
         )
         tokenizer = load_tokenizer(str(SHIPPED))
     return tokenizer
+
+
+def _padded(texts: Sequence[Embedding]) -> tuple[Tensor, Tensor]:
+    """Features (n, longest, c) and mask (n, longest) of texts that may differ in length."""
+    longest = max(text.data[1].shape[1] for text in texts)
+    missing = [longest - text.data[1].shape[1] for text in texts]
+    return (
+        torch.cat([pad(t.data[0], (0, 0, 0, m)) for t, m in zip(texts, missing, strict=True)]),
+        torch.cat([pad(t.data[1], (0, m)) for t, m in zip(texts, missing, strict=True)]),
+    )
 
 
 def _embedding(tensors: tuple[Tensor, ...]) -> Embedding:

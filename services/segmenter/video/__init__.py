@@ -1,0 +1,1 @@
+"""Video: phrases and prompted objects in, masklets with lasting ids out, frame by frame."""
