@@ -14,9 +14,11 @@ __all__ = [
     "Cancelled",
     "CheckpointError",
     "DeadlinePassed",
+    "Idle",
     "Internal",
     "InvalidMedia",
     "InvalidRequest",
+    "NotDeployed",
     "Overloaded",
     "Reason",
     "ServiceError",
@@ -44,6 +46,10 @@ class DeadlinePassed(ServiceError):
         super().__init__(Reason.DEADLINE_PASSED, message)
 
 
+class Idle(ServiceError):
+    """The caller of a stream sent nothing for too long: DEADLINE_EXCEEDED."""
+
+
 class Cancelled(ServiceError):
     """The caller went away: CANCELLED."""
 
@@ -53,6 +59,10 @@ class Cancelled(ServiceError):
 
 class Unavailable(ServiceError):
     """A service behind the gateway is away or draining; the call may be sent again: UNAVAILABLE."""
+
+
+class NotDeployed(ServiceError):
+    """The call needs a part that this deployment does not run: FAILED_PRECONDITION."""
 
 
 class Internal(ServiceError):

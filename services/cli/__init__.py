@@ -1,1 +1,1 @@
-"""The `limelight` command: a local stack, one picture, many pictures, a demonstration."""
+"""The `limelight` command: a local stack, pictures, videos, a demonstration."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from limelight import LimelightError
+from limelight.faults import Reason
 
 
 class Exit(IntEnum):
@@ -63,4 +64,9 @@ def fail_call(error: LimelightError, address: str) -> NoReturn:
     code = error.code.name
     label = f"{code} ({error.reason})" if error.reason else code
     where = f" [{error.field}]" if error.field else ""
+    if error.reason == Reason.TRACKER_ABSENT:
+        fail(
+            f"{label}: {error.message}",
+            hint="start one with a tracker: limelight up --tracker-model facebook/sam3",
+        )
     fail(f"{label}: {error.message}{where}", hint=f"request id {error.request_id}")

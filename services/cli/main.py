@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import batch, demo, segment, stack, verify
+from services.cli import batch, demo, segment, stack, track, verify
 
 app = typer.Typer(
     name="limelight",
@@ -29,6 +29,7 @@ app.command("up", epilog=stack.UP_EXAMPLES)(stack.up)
 app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("segment", epilog=segment.EXAMPLES)(segment.segment)
+app.command("track", epilog=track.EXAMPLES)(track.track)
 app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
 app.command("demo")(demo.demo)
 app.command("verify")(verify.verify)

@@ -44,6 +44,14 @@ def up(
         str | None,
         typer.Option(metavar="PATH|HUB_ID", help="A SAM 3 checkpoint."),
     ] = None,
+    tracker_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|HUB_ID",
+            help="A SAM 3 checkpoint that tracks, for videos (facebook/sam3 has both). The tiny "
+            "profile has none of its own, and takes no videos without it.",
+        ),
+    ] = None,
     planner_model: Annotated[
         str | None,
         typer.Option(metavar="PATH|HUB_ID", help="A Gemma 4 checkpoint."),
@@ -76,7 +84,7 @@ def up(
     name: options.Name = "default",
     state_dir: options.StateDir = None,
 ) -> None:
-    """Start the local stack: Ray Serve with planner and segmenter, and the gateway.
+    """Start the local stack: Ray Serve with the models, and the gateway.
 
     Everything listens on loopback only, but for the gateway with --host. A stack that runs already
     is left as it is.
@@ -88,6 +96,7 @@ def up(
                 profile,
                 planner_model=planner_model,
                 segmenter_model=segmenter_model,
+                tracker_model=tracker_model,
                 engine=engine,
             ),
             host=host,
@@ -116,7 +125,7 @@ def up(
             f"(profile {state.config.profile}); `limelight down` ends it",
             soft_wrap=True,
         )
-        if (state.config.planner, state.config.segmenter) != (config.planner, config.segmenter):
+        if state.config.services != config.services:
             console.print("[yellow]it runs other models than asked for here: end it first[/yellow]")
 
 

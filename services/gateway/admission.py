@@ -17,6 +17,8 @@ from services.gateway.metrics import GatewayMetrics
 
 # How long an answer's duration counts: a slow minute must not shed the calls of the next.
 WINDOW_S = 10.0
+# How soon to come again with a video when as many are tracked as may be.
+STREAM_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,11 @@ class Cost:
 class Admission:
     """Admits calls of one event loop."""
 
-    def __init__(self, max_in_flight: int, max_bytes: int, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, max_in_flight: int, max_bytes: int, metrics: GatewayMetrics, max_streams: int = 16
+    ) -> None:
+        self._max_streams = max_streams
+        self._streams = 0
         self._max_in_flight = max_in_flight
         self._max_bytes = max_bytes
         self._metrics = metrics
@@ -81,6 +87,35 @@ class Admission:
         finally:
             self._hold(-1, -cost.held_bytes)
 
+    @property
+    def streams(self) -> int:
+        """Videos tracked now."""
+        return self._streams
+
+    @contextmanager
+    def admit_stream(self, caller: Caller, deadline: Deadline) -> Iterator[None]:
+        """Hold a place for one video of `caller`, whose length nobody knows.
+
+        Raises:
+            Overloaded: as many are tracked as may be; with a time to come again.
+            Unavailable: the gateway drains.
+            DeadlinePassed: it is too late already.
+        """
+        self._check_open(caller)
+        deadline.check()
+        if self._streams >= self._max_streams:
+            self._count_shed("streams", caller)
+            raise Overloaded(
+                Reason.OVERLOADED,
+                f"{self._streams} videos are tracked, the most at once",
+                retry_after_s=STREAM_RETRY_S,
+            )
+        self._count_stream(1)
+        try:
+            yield
+        finally:
+            self._count_stream(-1)
+
     def quickest_s(self, kind: str) -> float:
         """Seconds the quickest recent answer of `kind` took; 0 when there is none."""
         recent = self._recent.get(kind)
@@ -92,9 +127,7 @@ class Admission:
         return min((seconds for _, seconds in recent), default=0.0)
 
     def _check(self, caller: Caller, cost: Cost, deadline: Deadline) -> None:
-        if self._draining:
-            self._count_shed("draining", caller)
-            raise Unavailable(Reason.DRAINING, "the server is shutting down", retry_after_s=1.0)
+        self._check_open(caller)
         deadline.check()
         if self._in_flight >= self._max_in_flight:
             self._shed("in_flight", f"{self._in_flight} calls are in progress", caller, cost)
@@ -103,6 +136,15 @@ class Admission:
         remaining = deadline.remaining_s()
         if remaining is not None and remaining < self.quickest_s(cost.kind):
             self._shed("deadline", "the deadline is nearer than any recent answer", caller, cost)
+
+    def _check_open(self, caller: Caller) -> None:
+        if self._draining:
+            self._count_shed("draining", caller)
+            raise Unavailable(Reason.DRAINING, "the server is shutting down", retry_after_s=1.0)
+
+    def _count_stream(self, streams: int) -> None:
+        self._streams += streams
+        self._metrics.streams.set(self._streams)
 
     def _shed(self, why: str, message: str, caller: Caller, cost: Cost) -> None:
         self._count_shed(why, caller)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Thread
@@ -14,15 +14,24 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
+from services.codecs.videos.limits import VideoLimits
 from services.errors import Reason
 from services.gateway.admission import Admission
 from services.gateway.channels import ChannelPool
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.peers import Peer, PlannerPeer, SegmenterPeer
+from services.gateway.peers import Peer, PlannerPeer, SegmenterPeer, TrackerPeer
 from services.gateway.pipeline import Pipeline
 from services.gateway.rules import TaskRules
 from services.gateway.servicer import LimelightServicer
 from services.gateway.settings import Settings
+from services.gateway.video.calls import TrackCalls
+from services.gateway.video.live import LiveSource
+from services.gateway.video.media import VideoFileSource
+from services.gateway.video.rules import TrackRules
+from services.gateway.video.sources import StreamSource
+from services.gateway.video.store import MemoryStore
+from services.gateway.video.stream import StreamTools
+from services.gateway.video.tasks import TrackTask
 from services.rpc.interceptors import CallInterceptor
 from services.rpc.methods import MethodPolicy, rpcs
 
@@ -33,8 +42,11 @@ SERVICE = limelight_pb2.DESCRIPTOR.services_by_name["LimelightService"].full_nam
 # queries need the segmenter alone, and are answered while the planner is away.
 PLANNER_HEALTH = "planner"
 SEGMENTER_HEALTH = "segmenter"
+TRACKER_HEALTH = "tracker"
 # How often the gateway looks whether its peers are connected.
 WATCH_S = 1.0
+# How long a client may take to hear that its video goes on elsewhere.
+_TOLD_S = 2.0
 
 
 @dataclass(slots=True)
@@ -47,8 +59,9 @@ class Gateway:
     _server: grpc.aio.Server
     _health: health.aio.HealthServicer
     _admission: Admission
+    _tracking: TrackCalls | None
     _peers: tuple[Peer, ...]
-    _executor: ThreadPoolExecutor
+    _executors: tuple[ThreadPoolExecutor, ...]
     _http: tuple[WSGIServer, Thread] | None
     _drain_s: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -68,9 +81,17 @@ class Gateway:
         self._admission.drain()
         for task in self._tasks:
             task.cancel()
-        await self._server.stop(self._drain_s)
+        # Videos that last longer are told so; calls of other kinds are cut.
+        spare_s = _TOLD_S if self._admission.streams else 0.0
+        stopped = asyncio.create_task(self._server.stop(self._drain_s + spare_s))
+        if self._tracking is not None:
+            await self._tracking.drain(self._drain_s)
+        await stopped
+        if self._tracking is not None:
+            await self._tracking.close()
         await asyncio.gather(*(peer.close() for peer in self._peers))
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
         if self._http is not None:
             await asyncio.to_thread(self._http[0].shutdown)
             self._http[0].server_close()
@@ -100,9 +121,12 @@ async def start(settings: Settings) -> Gateway:
         metrics,
     )
     rules = TaskRules(settings)
-    admission = Admission(settings.max_in_flight, settings.max_in_flight_bytes, metrics)
+    admission = Admission(
+        settings.max_in_flight, settings.max_in_flight_bytes, metrics, settings.max_streams
+    )
+    planning = PlannerPeer(planner)
     pipeline = Pipeline(
-        PlannerPeer(planner),
+        planning,
         SegmenterPeer(segmenter),
         executor,
         rules.image_limits,
@@ -110,7 +134,21 @@ async def start(settings: Settings) -> Gateway:
         settings.max_instances,
         settings.max_review_candidates,
     )
-    servicer = LimelightServicer(rules, admission, pipeline, metrics.stage)
+    tracker = _tracker(settings, metrics)
+    # A stream reads its media in one thread, and writes or looks at them in another.
+    media = ThreadPoolExecutor(2 * settings.max_streams, thread_name_prefix="media")
+    tracking = None
+    if tracker is not None:
+        tracking = TrackCalls(
+            rules,
+            TrackRules(settings),
+            admission,
+            MemoryStore(settings.resume_s, settings.kept_streams, metrics),
+            StreamTools(planning, TrackerPeer(tracker), executor, metrics, settings),
+            _sources(settings, rules, media),
+            settings,
+        )
+    servicer = LimelightServicer(rules, admission, pipeline, tracking, metrics.stage)
 
     server = grpc.aio.server(
         interceptors=[CallInterceptor(metrics.server, policies(settings))],
@@ -139,7 +177,8 @@ async def start(settings: Settings) -> Gateway:
         raise OSError(f"cannot listen on {settings.listen}: {exc}") from exc
     http, metrics_address = _serve_metrics(settings.metrics_listen, metrics)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    for name in (SERVICE, PLANNER_HEALTH, SEGMENTER_HEALTH):
+    extra = {TRACKER_HEALTH: tracker} if tracker else {}
+    for name in (SERVICE, PLANNER_HEALTH, SEGMENTER_HEALTH, *extra):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
     gateway = Gateway(
@@ -149,16 +188,20 @@ async def start(settings: Settings) -> Gateway:
         _server=server,
         _health=health_servicer,
         _admission=admission,
-        _peers=(planner, segmenter),
-        _executor=executor,
+        _tracking=tracking,
+        _peers=(planner, segmenter, *extra.values()),
+        _executors=(executor, media),
         _http=http,
         _drain_s=settings.drain_s,
     )
     gateway._tasks += [
-        asyncio.create_task(planner.keep()),
-        asyncio.create_task(segmenter.keep()),
+        *(asyncio.create_task(peer.keep()) for peer in gateway._peers),
         asyncio.create_task(
-            _watch(health_servicer, {PLANNER_HEALTH: planner, SEGMENTER_HEALTH: segmenter})
+            _watch(
+                health_servicer,
+                {PLANNER_HEALTH: planner, SEGMENTER_HEALTH: segmenter},
+                extra,
+            )
         ),
     ]
     return gateway
@@ -173,21 +216,55 @@ def _peer(
     return Peer(pool, application, away, settings.peer_attempts, metrics.client, settings.silence_s)
 
 
+def _tracker(settings: Settings, metrics: GatewayMetrics) -> Peer | None:
+    if not settings.tracker_address:
+        return None
+    return _peer(
+        settings,
+        settings.tracker_address,
+        settings.tracker_application,
+        Reason.SEGMENTER_UNAVAILABLE,
+        metrics,
+    )
+
+
 def policies(settings: Settings) -> dict[str, MethodPolicy]:
     """How each public method's calls are held, by path; every method has a policy."""
     image = MethodPolicy(settings.default_timeout_s, settings.max_timeout_s)
-    by_method = {"Segment": image, "SegmentStream": image}
+    # One call more a place: that of a client that comes back before its old call has ended.
+    video = MethodPolicy(settings.stream_s, settings.stream_s, 2 * settings.max_streams)
+    by_method = {"Segment": image, "SegmentStream": image, "TrackVideo": video}
     return {
         rpc.path: by_method[name] for name, rpc in rpcs(limelight_pb2, "LimelightService").items()
     }
 
 
-async def _watch(servicer: health.aio.HealthServicer, peers: Mapping[str, Peer]) -> None:
-    """Keep the health of each peer under its name, and of the public service: all of them."""
+def _sources(
+    settings: Settings, rules: TaskRules, executor: ThreadPoolExecutor
+) -> Callable[[TrackTask], StreamSource]:
+    """Makes the media of a task."""
+    limits = VideoLimits(max_bytes=settings.max_video_bytes)
+
+    def open_source(task: TrackTask) -> StreamSource:
+        if task.live:
+            return LiveSource(task, rules, executor)
+        return VideoFileSource(task, limits, executor, settings.intake_ahead_bytes)
+
+    return open_source
+
+
+async def _watch(
+    servicer: health.aio.HealthServicer, peers: Mapping[str, Peer], extra: Mapping[str, Peer]
+) -> None:
+    """Keep the health of each peer under its name, and of the public service: all of `peers`.
+
+    Images are answered without what is `extra`.
+    """
     known: dict[str, bool] = {}
     while True:
         states = {name: peer.ready for name, peer in peers.items()}
         states[SERVICE] = all(states.values())
+        states |= {name: peer.ready for name, peer in extra.items()}
         for name, ready in states.items():
             if known.get(name) is not ready:
                 status = health_pb2.HealthCheckResponse

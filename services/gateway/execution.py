@@ -27,7 +27,7 @@ def found(plan: Plan, image: SegmentedImage) -> list[SegmentedInstance]:
     drafts = _instances(plan.include, image, first=0)
     kept: list[SegmentedInstance] = []
     for item in sorted(drafts, key=lambda item: -item.score):
-        if not any(_same(item, better) for better in kept):
+        if not any(same_thing(item, better) for better in kept):
             kept.append(item)
     return [replace(item, id=number) for number, item in enumerate(kept, start=1)]
 
@@ -36,7 +36,13 @@ def excluded(
     plan: Plan, image: SegmentedImage, candidates: Sequence[SegmentedInstance]
 ) -> set[int]:
     """The ids of the candidates that `exclude` takes away."""
-    against = _instances(plan.exclude, image, first=len(plan.include))
+    return covered(candidates, _instances(plan.exclude, image, first=len(plan.include)))
+
+
+def covered(
+    candidates: Sequence[SegmentedInstance], against: Sequence[SegmentedInstance]
+) -> set[int]:
+    """The ids of the candidates of whose pixels more than `EXCLUDED_COVER` are one of `against`."""
     if not against or not candidates:
         return set()
     inter = intersection_areas([c.mask for c in candidates], [a.mask for a in against])
@@ -59,7 +65,7 @@ def selected(
     return ranked[first : first + selection.count]
 
 
-def _same(a: SegmentedInstance, b: SegmentedInstance) -> bool:
+def same_thing(a: SegmentedInstance, b: SegmentedInstance) -> bool:
     """Whether two queries found the same thing. Within one, the segmenter has seen to it."""
     if a.provenance.query == b.provenance.query:
         return False

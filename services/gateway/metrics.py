@@ -2,11 +2,11 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from limelight.values import PlanOutcome, VerdictKind
+from limelight.values import PlanCause, PlanOutcome, VerdictKind
 from services.rpc.metrics import SECONDS, PrometheusInstruments, RpcMetrics
 
 STAGES = ("read", "plan", "segment", "review", "select", "render")
-SHED_REASONS = ("in_flight", "bytes", "deadline", "draining")
+SHED_REASONS = ("in_flight", "bytes", "deadline", "draining", "streams")
 
 
 class GatewayMetrics:
@@ -59,6 +59,51 @@ class GatewayMetrics:
         self.instances = Counter(
             "limelight_instances_total", "Instances answered.", registry=self.registry
         )
+        self.streams = Gauge(
+            "limelight_streams", "Videos that are tracked now.", registry=self.registry
+        )
+        self.kept_streams = Gauge(
+            "limelight_kept_streams",
+            "Videos that are kept for clients that may come back.",
+            registry=self.registry,
+        )
+        self.stream_sessions = Counter(
+            "limelight_stream_sessions_total",
+            "Sessions with a tracker that were opened.",
+            registry=self.registry,
+        )
+        self.streams_resumed = Counter(
+            "limelight_streams_resumed_total",
+            "Times that a video went on: after its tracker went away, or its client came back.",
+            ("after",),
+            registry=self.registry,
+        )
+        self.frames = Counter(
+            "limelight_frames_total", "Frames of videos answered.", registry=self.registry
+        )
+        self.frames_dropped = Counter(
+            "limelight_frames_dropped_total",
+            "Live frames left out, since later ones had come.",
+            registry=self.registry,
+        )
+        self.frame_lag_seconds = Histogram(
+            "limelight_frame_lag_seconds",
+            "From handing a frame's packets to a tracker to its answer.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.media_bytes = Counter(
+            "limelight_media_bytes_total",
+            "Bytes of videos: taken from clients, and handed to trackers.",
+            ("direction",),
+            registry=self.registry,
+        )
+        self.replans = Counter(
+            "limelight_replans_total",
+            "Plans of videos, by cause.",
+            ("cause",),
+            registry=self.registry,
+        )
         # Known label values exist from the start, so a rate over them is right from the first.
         for outcome in PlanOutcome:
             self.plans.labels(outcome.value)
@@ -66,6 +111,12 @@ class GatewayMetrics:
             self.verdicts.labels(verdict.value)
         for reason in SHED_REASONS:
             self.shed.labels(reason)
+        for after in ("tracker", "client"):
+            self.streams_resumed.labels(after)
+        for direction in ("in", "out"):
+            self.media_bytes.labels(direction)
+        for cause in PlanCause:
+            self.replans.labels(cause.value)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
 

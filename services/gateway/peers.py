@@ -9,7 +9,7 @@ on.
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
@@ -18,7 +18,15 @@ from limelight.convert.plans import query_to_proto
 from limelight.internal.v1 import planner_pb2, replica_pb2, segmenter_pb2
 from limelight.values import ConceptQuery
 from services.deadline import Deadline
-from services.domain import Candidate, Planned, Reviewed, SegmentedImage
+from services.domain import (
+    Candidate,
+    Planned,
+    Reviewed,
+    SegmentedImage,
+    TrackEvent,
+    TrackOpening,
+    TrackStep,
+)
 from services.errors import DeadlinePassed, Reason, ServiceError, Unavailable
 from services.gateway.channels import ChannelPool
 from services.gateway.presence import Presence
@@ -28,12 +36,14 @@ from services.rpc.convert.planner import (
     reviewed_from_proto,
 )
 from services.rpc.convert.segmenter import segmented_from_proto
+from services.rpc.convert.tracker import event_from_proto, opening_to_proto, step_to_proto
 from services.rpc.credits import FlowControl, Sender
 from services.rpc.metadata import CallContext, to_metadata
 from services.rpc.methods import Rpc, rpcs
 from services.rpc.metrics import CallMetrics, RpcMetrics
 from services.rpc.status import error_from_rpc
 from services.rpc.tracing import TRACING
+from services.rpc.tracking import TRACK, TRACK_FLOW
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 4.0
@@ -313,3 +323,36 @@ class SegmenterPeer:
         request.image.content = image
         response = await self._peer.unary(_SEGMENTER["SegmentConcepts"], request, call)
         return segmented_from_proto(response)
+
+
+class TrackerPeer:
+    """The tracker, in domain terms."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    @property
+    def ready(self) -> bool:
+        """Whether a session may be opened."""
+        return self._peer.ready
+
+    async def track(
+        self, opening: TrackOpening, steps: AsyncIterator[TrackStep], call: CallContext
+    ) -> AsyncIterator[TrackEvent]:
+        """What one session tells; leaving the iteration early ends it.
+
+        `steps` are read one at a time, each when the session has room for it.
+        """
+
+        async def requests() -> AsyncIterator[Any]:
+            yield opening_to_proto(opening)
+            async with aclosing(steps):  # type: ignore[type-var]
+                async for step in steps:
+                    yield step_to_proto(step)
+
+        responses = self._peer.bidi_stream(TRACK, requests(), call, flow=TRACK_FLOW)
+        async with aclosing(responses):  # type: ignore[type-var]
+            async for response in responses:
+                event = event_from_proto(response)
+                if event is not None:
+                    yield event

@@ -6,7 +6,7 @@ from limelight.convert.enums import IMAGE_FORMAT, MASK_FORMAT, RENDER_KIND, REVI
 from limelight.convert.plans import queries_from_proto, selection_from_proto
 from limelight.faults import InvalidRequest, Reason
 from limelight.paths import FieldPath
-from limelight.v1 import limelight_pb2
+from limelight.v1 import limelight_pb2, plan_pb2
 from limelight.values import Plan
 from services.gateway.admission import Cost
 from services.gateway.rules import TaskRules
@@ -39,7 +39,7 @@ def read_task(task: limelight_pb2.SegmentTask, rules: TaskRules) -> ImageTask:
         case "instruction":
             instruction = rules.instruction(task.instruction, INSTRUCTION)
         case "queries":
-            plan = _plan(task.queries, rules)
+            plan = read_queries(task.queries, rules, QUERIES)
         case _:
             raise InvalidRequest(
                 Reason.TASK_MISSING, "an instruction or queries are required", field=TASK / "want"
@@ -59,12 +59,13 @@ def read_task(task: limelight_pb2.SegmentTask, rules: TaskRules) -> ImageTask:
     )
 
 
-def _plan(queries: limelight_pb2.ConceptQueries, rules: TaskRules) -> Plan:
+def read_queries(queries: plan_pb2.ConceptQueries, rules: TaskRules, path: FieldPath) -> Plan:
+    """The plan of explicit queries. Raises `InvalidRequest` below `path`."""
     select = None
     if queries.HasField("select"):
-        select = selection_from_proto(queries.select, QUERIES / "select")
+        select = selection_from_proto(queries.select, path / "select")
     include, exclude = map(queries_from_proto, (queries.include, queries.exclude))
-    return rules.explicit_plan(include, exclude, select, QUERIES)
+    return rules.explicit_plan(include, exclude, select, path)
 
 
 def _renders(task: limelight_pb2.SegmentTask, rules: TaskRules) -> tuple[RenderSpec, ...]:

@@ -49,7 +49,7 @@ def draw_masks(
     instances: Sequence[SegmentedInstance], mask_format: MaskFormat
 ) -> tuple[MaskedInstance, ...]:
     """Each instance with its mask in `mask_format`."""
-    return tuple(MaskedInstance(item, _mask(item.mask, mask_format)) for item in instances)
+    return tuple(MaskedInstance(item, written_mask(item.mask, mask_format)) for item in instances)
 
 
 def draw_pictures(
@@ -89,7 +89,8 @@ def _background_path(index: int) -> FieldPath:
     return RENDERS / index / "background_image" / "content"
 
 
-def _mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:
+def written_mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:
+    """The mask in `mask_format`; None where none is wanted."""
     match mask_format:
         case MaskFormat.RLE:
             return mask

@@ -5,17 +5,19 @@ is admitted, but for the sizes that its cost is estimated by.
 """
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from limelight.v1 import limelight_pb2, limelight_pb2_grpc
-from services.errors import Internal
+from limelight.v1 import limelight_pb2, limelight_pb2_grpc, video_pb2
+from services.errors import Internal, NotDeployed, Reason
 from services.gateway.admission import Admission
 from services.gateway.answers import Answer, PipelineEvent
 from services.gateway.pipeline import Pipeline
 from services.gateway.reading import estimated_cost, read_task
 from services.gateway.rules import TaskRules
+from services.gateway.video.calls import TrackCalls
 from services.gateway.writing import answer_to_proto, event_to_proto
 from services.rpc.calls import current_call
 from services.rpc.tracing import TRACING
@@ -26,18 +28,20 @@ if TYPE_CHECKING:  # generic in the stubs, not at run time
 
 
 class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
-    """`Segment` and `SegmentStream`."""
+    """`Segment`, `SegmentStream` and `TrackVideo`."""
 
     def __init__(
         self,
         rules: TaskRules,
         admission: Admission,
         pipeline: Pipeline,
+        tracking: TrackCalls | None,
         observe_stage: Callable[[str, float], None],
     ) -> None:
         self._rules = rules
         self._admission = admission
         self._pipeline = pipeline
+        self._tracking = tracking
         self._observe_stage = observe_stage
 
     async def Segment(  # noqa: N802
@@ -58,6 +62,18 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
     ) -> AsyncIterator[limelight_pb2.SegmentStreamResponse]:
         async for event in self._events(request.task):
             yield event_to_proto(event, current_call().request_id)
+
+    async def TrackVideo(  # noqa: N802
+        self, request_iterator: AsyncIterator[video_pb2.TrackVideoRequest], context: "Context"
+    ) -> AsyncIterator[video_pb2.TrackVideoResponse]:
+        if self._tracking is None:
+            raise NotDeployed(
+                Reason.TRACKER_ABSENT, "this deployment runs no tracker, so it takes no videos"
+            )
+        answers = self._tracking.answer(request_iterator, current_call())
+        async with aclosing(answers):  # type: ignore[type-var]
+            async for response in answers:
+                yield response
 
     async def _events(self, message: limelight_pb2.SegmentTask) -> AsyncIterator[PipelineEvent]:
         call = current_call()

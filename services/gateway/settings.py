@@ -20,10 +20,14 @@ class Settings(BaseSettings):
     segmenter_address: str = Field(
         "127.0.0.1:9000", description="host:port of the segmenter, or a gRPC target"
     )
+    tracker_address: str = Field(
+        "", description="host:port of the tracker, or a gRPC target; empty: there is none"
+    )
     planner_application: str = Field("planner", description="the planner's Ray Serve application")
     segmenter_application: str = Field(
         "segmenter", description="the segmenter's Ray Serve application"
     )
+    tracker_application: str = Field("tracker", description="the tracker's Ray Serve application")
     channels: int = Field(
         4,
         ge=1,
@@ -56,6 +60,50 @@ class Settings(BaseSettings):
     max_instances: int = Field(200, ge=1, description="instances an answer")
     max_review_candidates: int = Field(
         64, ge=1, description="candidates one review looks at, best scores first"
+    )
+    max_streams: int = Field(16, ge=1, description="videos tracked at once; more are refused")
+    max_track_objects: int = Field(
+        64, ge=1, description="most objects tracked at once, whatever the caller asks"
+    )
+    max_stride: int = Field(1000, ge=1, description="frames between two that are tracked")
+    max_frame_window: int = Field(
+        1024, ge=1, description="frames that a client may have under way to it"
+    )
+    max_changes: int = Field(256, ge=0, description="changes of the prompts of a video")
+    max_video_bytes: int = Field(2**30, ge=2**20, description="a video file")
+    max_replans: int = Field(
+        4, ge=0, description="plans of a video after its first, on scene cuts and lost targets"
+    )
+    lost_s: float = Field(
+        3.0, gt=0, description="seconds of video without any target that make them lost"
+    )
+    stream_s: float = Field(
+        14_400.0, gt=0, description="time for a video whose caller sets no deadline, and the most"
+    )
+    stream_idle_s: float = Field(
+        60.0,
+        gt=0,
+        description="a client that is waited for and sends nothing for so long is given up",
+    )
+    resume_s: float = Field(
+        60.0, gt=0, description="how long a stream that was cut is kept for its client"
+    )
+    kept_streams: int = Field(
+        64, ge=1, description="streams that are kept for clients that may come back"
+    )
+    kept_frame_bytes: int = Field(
+        8 * 2**20,
+        ge=0,
+        description="answered frames that are kept for a client that gives no credits",
+    )
+    intake_ahead_bytes: int = Field(
+        16 * 2**20, ge=2**20, description="bytes of a video taken before they can be worked on"
+    )
+    session_attempts: int = Field(
+        3, ge=1, description="sessions that may end in a row without a frame before a video fails"
+    )
+    tracker_away_s: float = Field(
+        120.0, ge=0, description="how long a video that is under way waits for a tracker"
     )
     score_threshold: float = Field(0.5, ge=0, le=1, description="where the caller gives none")
     default_timeout_s: float = Field(

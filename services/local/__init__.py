@@ -1,4 +1,4 @@
-"""The whole stack on one machine: Ray Serve with both models, the gateway, and their supervisor.
+"""The whole stack on one machine: Ray Serve with the models, the gateway, and their supervisor.
 
 Flow: `models` (what to run) -> `stack` (start, find, stop) -> `supervisor` -> `serve_host` and the
 gateway; `state` is what the supervisor writes down and everyone else reads. `runtime` is the

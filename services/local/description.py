@@ -19,8 +19,10 @@ def describe(state: StackState) -> dict[str, Any]:
     models = "serving" if whole == "serving" else _serve_health(state)
     services = [
         _service(state, "gateway", "gateway", gateway, check(gateway) if gateway else "starting"),
-        _service(state, "planner", "serve", state.addresses.get("serve", ""), models),
-        _service(state, "segmenter", "serve", state.addresses.get("serve", ""), models),
+        *(
+            _service(state, name, "serve", state.addresses.get("serve", ""), models)
+            for name in state.config.services
+        ),
     ]
     healthy = all(service["health"] == "serving" for service in services)
     return {
@@ -56,7 +58,7 @@ def _service(
     state: StackState, name: str, process: str, address: str, health: str
 ) -> dict[str, Any]:
     ref = state.processes.get(process)
-    arguments = {"planner": state.config.planner, "segmenter": state.config.segmenter}.get(name, {})
+    arguments = state.config.services.get(name, {})
     model = arguments.get("model") or ("shipped tiny checkpoint" if name != "gateway" else "")
     if arguments.get("engine") == StackEngine.FAKE:
         model = "fake engine"

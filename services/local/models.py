@@ -5,30 +5,34 @@ from pathlib import Path
 
 from services.errors import CheckpointError
 from services.local.state import StackConfig
-from services.replica.checkpoints import GEMMA4, SAM3, Architecture, inspect, is_hub_id
+from services.replica.checkpoints import GEMMA4, SAM3, SAM3_VIDEO, Architecture, inspect, is_hub_id
 
 
 class CheckpointProfile(StrEnum):
-    """A pair of checkpoints: the ones that ship with Limelight, or the full-size ones."""
+    """A set of checkpoints: the ones that ship with Limelight, or the full-size ones."""
 
     TINY = "tiny"
     FULL = "full"
 
 
 class StackEngine(StrEnum):
-    """The engines that a stack can give both model services."""
+    """The engines that a stack can give the model services."""
 
     TRANSFORMERS = "transformers"
     FAKE = "fake"
 
 
 # What each service's checkpoint must be.
-_ARCHITECTURES = {"planner": GEMMA4, "segmenter": SAM3}
+_ARCHITECTURES = {"planner": GEMMA4, "segmenter": SAM3, "tracker": SAM3_VIDEO}
 
-# The tiny checkpoints are the services' own defaults.
+# The tiny checkpoints are the services' own defaults; none of them tracks.
 _MODELS = {
     CheckpointProfile.TINY: {"planner": "", "segmenter": ""},
-    CheckpointProfile.FULL: {"planner": "google/gemma-4-E4B-it", "segmenter": "facebook/sam3"},
+    CheckpointProfile.FULL: {
+        "planner": "google/gemma-4-E4B-it",
+        "segmenter": "facebook/sam3",
+        "tracker": "facebook/sam3",
+    },
 }
 
 
@@ -38,6 +42,7 @@ def stack_config(
     *,
     planner_model: str | None = None,
     segmenter_model: str | None = None,
+    tracker_model: str | None = None,
     engine: StackEngine | None = None,
 ) -> StackConfig:
     """The configuration of a stack on its preferred ports.
@@ -45,8 +50,8 @@ def stack_config(
     Args:
         name: of the stack.
         profile: the checkpoints to run where no model is given.
-        planner_model, segmenter_model: a checkpoint's folder or hub id.
-        engine: of both services; None leaves it to their settings.
+        planner_model, segmenter_model, tracker_model: a checkpoint's folder or hub id.
+        engine: of all services; None leaves it to their settings.
 
     Raises:
         CheckpointError: a model is a path at which there is no checkpoint of its architecture, by
@@ -57,7 +62,17 @@ def stack_config(
         profile=profile.value,
         planner=_arguments(profile, "planner", planner_model, engine),
         segmenter=_arguments(profile, "segmenter", segmenter_model, engine),
+        tracker=_tracker(profile, tracker_model, engine),
     )
+
+
+def _tracker(
+    profile: CheckpointProfile, model: str | None, engine: StackEngine | None
+) -> dict[str, str] | None:
+    """The tracker's arguments; None where nothing says what it would track with."""
+    if model is None and "tracker" not in _MODELS[profile] and engine is not StackEngine.FAKE:
+        return None
+    return _arguments(profile, "tracker", model, engine)
 
 
 def _arguments(
@@ -68,7 +83,7 @@ def _arguments(
     if model is not None:
         judged = None if engine is StackEngine.FAKE else _ARCHITECTURES[service]
         arguments["model"] = _checkpoint(model, judged)
-    elif named := _MODELS[profile][service]:
+    elif named := _MODELS[profile].get(service):
         arguments["model"] = named
     if engine is not None:
         arguments["engine"] = engine.value

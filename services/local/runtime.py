@@ -86,6 +86,7 @@ RUNTIME = RuntimeProfile(
     grpc_servicers=(
         "limelight.internal.v1.planner_pb2_grpc.add_PlannerServiceServicer_to_server",
         "limelight.internal.v1.segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server",
+        "limelight.internal.v1.tracker_pb2_grpc.add_TrackerServiceServicer_to_server",
         "limelight.internal.v1.replica_pb2_grpc.add_ReplicaServiceServicer_to_server",
     ),
 )

@@ -1,4 +1,4 @@
-"""The process that owns Ray: it starts Serve with both apps and stays until it is told to end.
+"""The process that owns Ray: it starts Serve with its apps and stays until it is told to end.
 
 The supervisor runs it as `python -m services.local.serve_host CONFIG`, where CONFIG is JSON. It
 prints its stages and its failure as JSON lines on standard output, between whatever Ray prints.
@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Collection
+from importlib import import_module
 from typing import Any
 
 import psutil
@@ -29,6 +30,12 @@ _OBJECT_STORE_BYTES = 100 << 20
 # CPUs are a way of placing replicas on a cluster. Here all of them share the machine anyway.
 _LOGICAL_CPUS = 16
 _WATCH_S = 1.0
+# The applications, and where each is built.
+_BUILDS = {
+    "planner": "services.planner.app",
+    "segmenter": "services.segmenter.app",
+    "tracker": "services.tracker.app",
+}
 # The line that ends a traceback: "OSError: no such file", "huggingface_hub.errors.X: ...".
 _EXCEPTION_LINE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Missing|Invalid\w*): .+)$", re.M)
 
@@ -54,7 +61,7 @@ def bind_loopback_only() -> None:
 
 
 def main() -> None:
-    """Start Ray Serve with both models, report the stages, and shut down on SIGTERM or SIGINT."""
+    """Start Ray Serve with the models, report the stages, and shut down on SIGTERM or SIGINT."""
     config = json.loads(sys.argv[1])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,9 +77,9 @@ def main() -> None:
         # Ray's own shutdown would wait for what did not start.
         os._exit(1)
     _tell("models")
-    # Both at once: loading takes longest, and it is mostly imports and reading files.
+    # All at once: loading takes longest, and it is mostly imports and reading files.
     try:
-        serve.run_many([_target(name, config[name]) for name in ("planner", "segmenter")])
+        serve.run_many([_target(name, arguments) for name, arguments in config["services"].items()])
     except RuntimeError:
         _tell_failure(_why())
         raise
@@ -142,10 +149,7 @@ def _core_processes() -> dict[str, ProcessRef]:
 
 def _target(name: str, arguments: dict[str, str]) -> serve.RunTarget:
     # Imported here, once Ray is up, so that its start does not wait for them.
-    if name == "planner":
-        from services.planner.app import build
-    else:
-        from services.segmenter.app import build
+    build = import_module(_BUILDS[name]).build
     return serve.RunTarget(build(arguments), name=name, route_prefix=f"/{name}")
 
 

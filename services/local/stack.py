@@ -180,7 +180,7 @@ class Stack:
 def require_packages(config: StackConfig) -> None:
     """Raise `StartFailed` unless what the stack's processes import is installed."""
     needed = {"ray", "pydantic_settings", "grpc_health"}
-    if "fake" not in (config.planner.get("engine"), config.segmenter.get("engine")):
+    if any(arguments.get("engine") != "fake" for arguments in config.services.values()):
         needed |= {"torch", "transformers"}
     missing = sorted(name for name in needed if importlib.util.find_spec(name) is None)
     if missing:

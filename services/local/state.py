@@ -37,7 +37,8 @@ class StackConfig:
     Attributes:
         name: of the stack; several can run on a machine.
         profile: "tiny" or "full", shown by `status`; the arguments below follow from it.
-        planner, segmenter: arguments of the apps' `build` (their settings).
+        planner, segmenter, tracker: arguments of the apps' `build` (their settings); without those
+            of the tracker there is none, and videos are refused.
         host: the address that the gateway listens at.
         port, metrics_port: the gateway's preferred ports; it takes another where one is in use.
     """
@@ -46,9 +47,16 @@ class StackConfig:
     profile: str = "tiny"
     planner: dict[str, str] = field(default_factory=dict)
     segmenter: dict[str, str] = field(default_factory=dict)
+    tracker: dict[str, str] | None = None
     host: str = LOOPBACK
     port: int = 50551
     metrics_port: int = 9464
+
+    @property
+    def services(self) -> dict[str, dict[str, str]]:
+        """The arguments of each model service, by the name of its application."""
+        services = {"planner": self.planner, "segmenter": self.segmenter}
+        return services if self.tracker is None else {**services, "tracker": self.tracker}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ _PACKAGES = ("limelight", "ray", "torch", "transformers", "grpcio")
 _STAGES = {
     "ray": "starting Ray",
     "serve": "starting Ray Serve",
-    "models": "loading planner and segmenter",
+    "models": "loading the models",
     "ready": "models loaded",
 }
 
@@ -140,8 +140,7 @@ class Supervisor:
             "http_port": http_port,
             "ray_metrics_port": ray_metrics_port,
             "ray_dir": str(ray_folder.inner(self._state.ray_dir)),
-            "planner": self._config.planner,
-            "segmenter": self._config.segmenter,
+            "services": self._config.services,
         }
         self._change(
             addresses={
@@ -240,8 +239,12 @@ class Supervisor:
                     "LIMELIGHT_GATEWAY_METRICS_LISTEN": f"{self._config.host}:{wanted[1]}",
                     "LIMELIGHT_GATEWAY_PLANNER_ADDRESS": self._state.addresses["serve"],
                     "LIMELIGHT_GATEWAY_SEGMENTER_ADDRESS": self._state.addresses["serve"],
+                    "LIMELIGHT_GATEWAY_TRACKER_ADDRESS": self._state.addresses["serve"]
+                    if "tracker" in self._config.services
+                    else "",
                     "LIMELIGHT_GATEWAY_PLANNER_APPLICATION": "planner",
                     "LIMELIGHT_GATEWAY_SEGMENTER_APPLICATION": "segmenter",
+                    "LIMELIGHT_GATEWAY_TRACKER_APPLICATION": "tracker",
                 },
             )
             if await _ready_or_dead(listening, child):

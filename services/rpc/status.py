@@ -19,8 +19,10 @@ _CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
     (errors.Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.TooLarge, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.Idle, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled, grpc.StatusCode.CANCELLED),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (errors.NotDeployed, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.Internal, grpc.StatusCode.INTERNAL),
 )
 
@@ -28,6 +30,7 @@ _CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
 _CLASSES: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.Idle,
 }
 
 

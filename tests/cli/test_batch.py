@@ -134,8 +134,11 @@ def test_damaged_pictures_are_taken_only_if_asked(
 ) -> None:
     source = write(picture.parent / "in.jsonl", {"id": "a", "image": "photo.png", "phrases": ["b"]})
     call = ["batch", str(source), "--out", "out.jsonl", "--address", address]
-    for options, warnings in (([], []), (["--accept-damaged"], ["The image has lost pixels."])):
-        assert runner.invoke(app, [*call, *options, "--overwrite"]).exit_code == 0
+    for options, warnings in (
+        ([], []),
+        (["--accept-damaged", "--overwrite"], ["The image has lost pixels."]),
+    ):
+        assert runner.invoke(app, [*call, *options]).exit_code == 0
         assert read(picture.parent / "out.jsonl")[0]["warnings"] == warnings
     assert [task.image.accept_damaged for task in service.tasks] == [False, True]
 

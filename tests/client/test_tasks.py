@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from limelight import Box, ConceptQuery, Exemplar, Render, SelectBy, Selection
 from limelight.tasks import Want, image_bytes
-from limelight.v1 import limelight_pb2, media_pb2, plan_pb2
+from limelight.v1 import limelight_pb2, media_pb2, plan_pb2, review_pb2
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -93,7 +93,7 @@ def test_queries_keep_their_boxes_and_order() -> None:
     assert task.HasField("score_threshold")
     assert task.score_threshold == 0.0
     assert (task.max_instances, task.mask_format) == (7, media_pb2.MASK_FORMAT_PNG)
-    assert task.review == limelight_pb2.REVIEW_MODE_NEVER
+    assert task.review == review_pb2.REVIEW_MODE_NEVER
 
 
 def test_damaged_images_are_accepted_only_where_it_is_said() -> None:

@@ -5,9 +5,10 @@ gateway, or in the service that alone can raise it, and what comes back is compa
 """
 
 import asyncio
+import io
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,16 @@ from grpc_status import rpc_status
 
 from limelight.faults import Reason, ServiceError
 from limelight.masks import encode_rle
-from limelight.v1 import errors_pb2, limelight_pb2, limelight_pb2_grpc
+from limelight.v1 import errors_pb2, limelight_pb2, limelight_pb2_grpc, video_pb2
 from limelight.values import RLE, ConceptQuery, Plan
 from services.codecs.images import encode
+from services.codecs.videos.demux import Demuxer
+from services.codecs.videos.limits import DEFAULT_VIDEO_LIMITS, VideoLimits
 from services.deadline import Deadline
 from services.domain import Candidate
 from services.errors import Cancelled, Internal
 from services.gateway.app import start
+from services.gateway.video.reading import CHUNK
 from services.planner.metrics import RecordedPlannerMetrics
 from services.planner.service import open_planner
 from services.planner.settings import PlannerSettings
@@ -33,9 +37,12 @@ from services.replica.metrics import RecordedMetrics
 from services.rpc.status import rich_status
 from services.segmenter.segmenting import open_segmenter
 from services.segmenter.settings import SegmenterSettings
+from tests.codecs.videos.clips import KINDS
+from tests.codecs.videos.hostile import gif
 from tests.conftest import wait_until
 from tests.gateway.conftest import Ask, make_settings
 from tests.gateway.peers import Peers
+from tests.gateway.video.tracker import StandInTracker, Thing, always, serving_tracker
 
 CONTRACT = Path(__file__).parents[2] / "protos" / "limelight" / "v1" / "errors.proto"
 _EXAMPLE = re.compile(
@@ -219,6 +226,30 @@ async def _(gateways: Gateways) -> status_pb2.Status:
     return rich_status(error, "7f0c")
 
 
+def _video(data: bytes, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> Provoke:
+    """What the demuxer of a service refuses."""
+
+    async def provoke(gateways: Gateways) -> status_pb2.Status:
+        def demuxed() -> None:
+            with Demuxer(io.BytesIO(data), limits, field=CHUNK) as demuxer:
+                list(demuxer.gops())
+
+        return rich_status(await raised(asyncio.to_thread(demuxed)), "7f0c")
+
+    return provoke
+
+
+CLIP = KINDS["mp4-h264"].make()
+PROVOKED |= {
+    "VIDEO_MISSING": _video(b""),
+    "VIDEO_UNSUPPORTED": _video(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"),
+    "VIDEO_CORRUPT": _video(CLIP[: CLIP.index(b"moov")]),
+    "VIDEO_TOO_LARGE": _video(gif(60_000, 60_000)),
+    "VIDEO_TOO_LONG": _video(CLIP, VideoLimits(max_frames=39)),
+    "VIDEO_BAD_SHAPE": _video(gif(4, 4)),
+}
+
+
 @provokes(Reason.OVERLOADED)
 async def _(gateways: Gateways) -> status_pb2.Status:
     gateways.peers.hold = asyncio.Event()
@@ -268,6 +299,65 @@ PROVOKED |= {
     "PLANNER_UNAVAILABLE": _peer("plan", grpc.StatusCode.UNAVAILABLE),
     "SEGMENTER_UNAVAILABLE": _peer("segment", grpc.StatusCode.UNAVAILABLE),
     "INTERNAL": _peer("plan", Internal()),
+}
+
+
+async def _rest(call: "grpc.aio.StreamStreamCall") -> None:  # type: ignore[type-arg]
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
+def _stream(
+    *requests: video_pb2.TrackVideoRequest,
+    answered: int = 0,
+    then: Sequence[video_pb2.TrackVideoRequest] = (),
+    **settings: object,
+) -> Provoke:
+    """What a stream of `requests` ends with; `then` are sent when so many frames were answered."""
+
+    async def provoke(gateways: Gateways) -> status_pb2.Status:
+        script = StandInTracker({"dog": [Thing(always(0, 0, 8, 8))]})
+        async with serving_tracker(script) as address:
+            gateway = await start(
+                make_settings(gateways.peers, **{"tracker_address": address, **settings})
+            )
+            async with grpc.aio.insecure_channel(gateway.address) as channel:
+                call = limelight_pb2_grpc.LimelightServiceStub(channel).TrackVideo()
+                for request in requests:
+                    await call.write(request)
+                for _ in range(answered):
+                    while (await call.read()).WhichOneof("event") != "frame":
+                        pass
+                for request in then:
+                    await call.write(request)
+                with pytest.raises(grpc.RpcError) as caught:
+                    await _rest(call)
+                status = rpc_status.from_call(caught.value)
+            await gateway.drain()
+        assert status is not None
+        return status
+
+    return provoke
+
+
+DOG = video_pb2.TrackVideoRequest(config={"queries": {"include": [{"phrase": "dog"}]}})
+POINTS = {"points": [{"x": 1, "y": 1, "negative": True}]}
+PROVOKED |= {
+    "FRAME_PASSED": _stream(
+        DOG,
+        video_pb2.TrackVideoRequest(chunk=CLIP),
+        answered=11,
+        then=[video_pb2.TrackVideoRequest(change={"remove_object": 1, "at_frame": 3})],
+    ),
+    "STREAM_UNKNOWN": _stream(
+        video_pb2.TrackVideoRequest(config={"resume_token": "of another server"})
+    ),
+    "STREAM_IDLE": _stream(DOG, stream_idle_s=0.4),
+    "MESSAGE_INVALID": _stream(DOG, DOG),
+    "OBJECT_INVALID": _stream(
+        video_pb2.TrackVideoRequest(config={"objects": [{"points": POINTS}]})
+    ),
+    "TRACKER_ABSENT": _stream(DOG, tracker_address=""),
 }
 
 

@@ -19,10 +19,11 @@ _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Apps:
-    """Names of two deployed applications."""
+    """Names of deployed applications; a tracker is there only where a test needs one."""
 
     planner: str
     segmenter: str
+    tracker: str = ""
 
 
 @contextmanager
@@ -46,6 +47,20 @@ def deployed(
     yield apps
     for name in (apps.planner, apps.segmenter):
         serve.delete(name)
+
+
+@contextmanager
+def deployed_tracker(**settings: object) -> Iterator[str]:
+    """A tracker that nobody has asked yet, until the block ends."""
+    from ray import serve
+
+    from services.tracker.app import build
+
+    name = f"tracker-{uuid.uuid4().hex[:8]}"
+    light = {"engine": "fake", "replica_cpus": 0.1, "drain_s": 60, **settings}
+    serve.run(build(light), name=name, route_prefix=f"/{name}")
+    yield name
+    serve.delete(name)
 
 
 @contextmanager
@@ -73,6 +88,8 @@ def gateway_settings(
         segmenter_address=cluster.grpc,
         planner_application=apps.planner,
         segmenter_application=apps.segmenter,
+        tracker_address=cluster.grpc if apps.tracker else "",
+        tracker_application=apps.tracker,
         channels=2,
         drain_s=5.0,
     )

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from limelight import AsyncClient
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from loadtest.panels import Prometheus, draw
 from services.codecs.images import encode
@@ -27,7 +29,8 @@ from services.gateway.app import start
 from services.local.ports import free_ports
 from tests.conftest import wait_until as until
 from tests.e2e.conftest import RayCluster
-from tests.e2e.system import Apps, deployed, gateway_settings
+from tests.e2e.system import Apps, deployed, deployed_tracker, gateway_settings
+from tests.tracker.clips import demuxed
 
 pytestmark = pytest.mark.serve
 
@@ -90,8 +93,8 @@ def prometheus(
 
 @pytest.fixture
 def apps(ray_cluster: RayCluster) -> Iterator[Apps]:
-    with deployed() as running:
-        yield running
+    with deployed() as running, deployed_tracker() as tracker:
+        yield replace(running, tracker=tracker)
 
 
 async def test_every_panel_has_data_under_load(
@@ -115,6 +118,11 @@ async def test_every_panel_has_data_under_load(
             request.task.instruction = f"the red thing, {shade}"
             await stub.Segment(request, timeout=120)
 
+    async def track_on(client: AsyncClient) -> None:
+        while loading:
+            async for _ in client.track(demuxed().content, phrases=["red square"], timeout=120):
+                pass
+
     def targets_up() -> bool:
         try:
             active = prometheus.get("targets")["activeTargets"]
@@ -130,8 +138,14 @@ async def test_every_panel_has_data_under_load(
         missing.difference_update({query for query in missing if has_data(prometheus, query)})
         return not missing
 
-    async with grpc.aio.insecure_channel(gateway.address) as channel:
-        loader = asyncio.create_task(call_on(limelight_pb2_grpc.LimelightServiceStub(channel)))
+    async with (
+        grpc.aio.insecure_channel(gateway.address) as channel,
+        AsyncClient(gateway.address) as client,
+    ):
+        loaders = [
+            asyncio.create_task(call_on(limelight_pb2_grpc.LimelightServiceStub(channel))),
+            asyncio.create_task(track_on(client)),
+        ]
         await until(targets_up, every_s=0.5)
         try:
             await until(all_have_data, every_s=0.5)
@@ -140,7 +154,7 @@ async def test_every_panel_has_data_under_load(
         if "LIMELIGHT_PANELS" in os.environ:
             await asyncio.sleep(120)
         loading = False
-        await loader
+        await asyncio.gather(*loaders)
     await until(lambda: all(rule["health"] != "unknown" for rule in rules(prometheus)))
     assert {rule["health"] for rule in rules(prometheus)} == {"ok"}
     firing = [rule["name"] for rule in rules(prometheus) if rule["state"] == "firing"]

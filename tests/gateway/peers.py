@@ -41,9 +41,13 @@ def detection(x0: int, y0: int, x1: int, y1: int, score: float = 0.9) -> Detecti
 
 @dataclass
 class Peers:
-    """The script: what is answered, what is raised, and what was asked."""
+    """The script: what is answered, what is raised, and what was asked.
+
+    `plans` are answered one after the other, and then always `plan`.
+    """
 
     plan: Plan = field(default_factory=Plan)
+    plans: list[Plan] = field(default_factory=list)
     things: dict[str, list[Detection]] = field(default_factory=dict)
     verdict: Callable[[str], VerdictKind] = lambda phrase: VerdictKind.ACCEPTED
     failures: dict[str, list[ServiceError | grpc.StatusCode]] = field(default_factory=dict)
@@ -82,7 +86,8 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
     ) -> planner_pb2.MakePlanResponse:
         self._peers.images.append(request.image.content)
         await self._peers.enter("plan", context)
-        return planned_to_proto(Planned(self._peers.plan, PLANNER))
+        plans = self._peers.plans
+        return planned_to_proto(Planned(plans.pop(0) if plans else self._peers.plan, PLANNER))
 
     async def ReviewCandidates(  # noqa: N802
         self, request: planner_pb2.ReviewCandidatesRequest, context: grpc.aio.ServicerContext

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from limelight.paths import FieldPath
-from limelight.v1 import limelight_pb2, limelight_pb2_grpc
+from limelight.v1 import limelight_pb2, limelight_pb2_grpc, plan_pb2
 from limelight.values import ConceptQuery, Plan
 from services.errors import InvalidMedia, InvalidRequest, Overloaded, Reason, Unavailable
 from tests.gateway.conftest import Ask
@@ -67,7 +67,7 @@ BAD: dict[str, tuple[Callable[[Ask], Task], str, str]] = {
         "task.instruction",
     ),
     "no queries": (
-        lambda ask: ask.task(queries=limelight_pb2.ConceptQueries()),
+        lambda ask: ask.task(queries=plan_pb2.ConceptQueries()),
         "TASK_MISSING",
         "task.queries.include",
     ),

@@ -125,10 +125,10 @@ async def test_review_takes_out_what_is_rejected_and_comes_before_select(
 
 async def test_the_caller_may_forbid_or_demand_a_review(stub: Stub, peers: Peers, ask: Ask) -> None:
     peers.plan = plan("cat", review=True)
-    await segment(stub, ask.task("a cat", review=limelight_pb2.REVIEW_MODE_NEVER))
+    await segment(stub, ask.task("a cat", review=review_pb2.REVIEW_MODE_NEVER))
     assert "review" not in peers.asked
     peers.plan = plan("cat")
-    await segment(stub, ask.task("a cat", review=limelight_pb2.REVIEW_MODE_ALWAYS))
+    await segment(stub, ask.task("a cat", review=review_pb2.REVIEW_MODE_ALWAYS))
     assert peers.asked[-1] == "review"
 
 

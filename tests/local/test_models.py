@@ -1,4 +1,4 @@
-"""Profiles, checkpoints and engines become settings of the two services."""
+"""Profiles, checkpoints and engines become settings of the services."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pytest
 
 from services.errors import CheckpointError
 from services.local.models import CheckpointProfile, StackEngine, stack_config
+from services.segmenter.settings import SHIPPED
 from tests.odd.checkpoints import changed, copied, prefixed
 
 
@@ -15,13 +16,25 @@ def test_the_tiny_checkpoints_are_the_services_defaults() -> None:
     config = stack_config("mine")
     assert (config.name, config.profile) == ("mine", "tiny")
     assert config.planner == config.segmenter == {}
+    # None of them tracks.
+    assert list(config.services) == ["planner", "segmenter"]
+
+
+def test_a_tracker_is_there_where_something_says_what_with() -> None:
+    named = stack_config("mine", tracker_model="someone/sam3-video")
+    assert named.services["tracker"] == {"model": "someone/sam3-video"}
+    assert stack_config("mine", engine=StackEngine.FAKE).services["tracker"] == {"engine": "fake"}
+    full = stack_config("mine", CheckpointProfile.FULL)
+    assert full.services["tracker"] == {"model": "facebook/sam3"}
+    with pytest.raises(CheckpointError, match=r"model_type 'sam3'.*that tracks"):
+        stack_config("mine", tracker_model=str(SHIPPED))
 
 
 def test_the_full_profile_names_both_models() -> None:
     config = stack_config("mine", CheckpointProfile.FULL)
     assert config.profile == "full"
     assert config.planner == {"model": "google/gemma-4-E4B-it"}
-    assert config.segmenter == {"model": "facebook/sam3"}
+    assert config.segmenter == config.tracker == {"model": "facebook/sam3"}
 
 
 def test_a_checkpoint_is_a_folder_or_a_hub_id(
@@ -34,10 +47,12 @@ def test_a_checkpoint_is_a_folder_or_a_hub_id(
         CheckpointProfile.FULL,
         planner_model="a/b",
         segmenter_model="mine",
+        tracker_model="c/d",
         engine=StackEngine.FAKE,
     )
     assert config.planner == {"model": "a/b", "engine": "fake"}
     assert config.segmenter == {"model": str(tmp_path / "mine"), "engine": "fake"}
+    assert config.tracker == {"model": "c/d", "engine": "fake"}
 
 
 @pytest.mark.parametrize(

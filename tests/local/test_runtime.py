@@ -89,7 +89,7 @@ def test_the_makefile_sets_the_allocator_from_it() -> None:
     assert {f"{name}={value}" for name, value in RUNTIME.allocator.items()} <= set(
         done.stdout.splitlines()
     )
-    assert makefile.count("\t$(WITH_ALLOCATOR) $(BIN)/python -m training.") == 2
+    assert makefile.count("\t$(WITH_ALLOCATOR) $(BIN)/python -m training.") == 3
 
 
 def test_nothing_sets_its_variables_or_servicers_a_second_time() -> None:

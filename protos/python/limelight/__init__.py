@@ -7,9 +7,9 @@
         for instance in answer.instances:
             print(instance.label, instance.score, instance.box, instance.mask.sum())
 
-`Client` blocks, `AsyncClient` awaits; both answer with a `Segmentation` and fail with a
-`LimelightError`. Masks are decoded when they are first looked at. The messages of the contract
-itself are in `limelight.v1`.
+`Client` blocks, `AsyncClient` awaits; both answer with a `Segmentation`, or with the events of a
+tracked video (`track`), and fail with a `LimelightError`. Masks are decoded when they are first
+looked at. The messages of the contract itself are in `limelight.v1`.
 
 The services build on the same package (`values`, `validation`, `convert`, `masks`). Names load
 when first used, so that code without a network does not import gRPC.
@@ -32,19 +32,41 @@ if TYPE_CHECKING:
         Rendering,
         Segmentation,
     )
+    from limelight.streams import AsyncTracking, Tracking
     from limelight.tasks import Render
+    from limelight.tracks import (
+        FramesDropped,
+        Masklet,
+        TrackedFrame,
+        TrackedInstance,
+        TrackingEvent,
+        TrackPlanned,
+        TrackProgress,
+        TrackStarted,
+        TrackSummary,
+    )
     from limelight.values import (
+        AddQuery,
         Box,
         ConceptQuery,
+        DropPhrase,
         Exemplar,
         ModelInfo,
+        ObjectPrompt,
         Plan,
+        PlanCause,
         PlanOutcome,
+        Point,
+        PromptChange,
         QueryOutcome,
+        RemoveObject,
         SelectBy,
         Selection,
+        SetObject,
+        TimeRange,
         VerdictKind,
     )
+    from limelight.videos import LivePicture
 
 _HOMES = {
     "channels": ("RetryPolicy",),
@@ -60,24 +82,48 @@ _HOMES = {
         "Rendering",
         "Segmentation",
     ),
+    "streams": ("AsyncTracking", "Tracking"),
     "tasks": ("Render",),
+    "tracks": (
+        "FramesDropped",
+        "Masklet",
+        "TrackPlanned",
+        "TrackProgress",
+        "TrackStarted",
+        "TrackSummary",
+        "TrackedFrame",
+        "TrackedInstance",
+        "TrackingEvent",
+    ),
     "values": (
+        "AddQuery",
         "Box",
         "ConceptQuery",
+        "DropPhrase",
         "Exemplar",
         "ModelInfo",
+        "ObjectPrompt",
         "Plan",
+        "PlanCause",
         "PlanOutcome",
+        "Point",
+        "PromptChange",
         "QueryOutcome",
+        "RemoveObject",
         "SelectBy",
         "Selection",
+        "SetObject",
+        "TimeRange",
         "VerdictKind",
     ),
+    "videos": ("LivePicture",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AddQuery",
     "AsyncClient",
+    "AsyncTracking",
     "Box",
     "CandidateVerdict",
     "CandidatesFound",
@@ -85,21 +131,40 @@ __all__ = [
     "ClientStateError",
     "ConceptQuery",
     "Done",
+    "DropPhrase",
     "Event",
     "Exemplar",
+    "FramesDropped",
     "Instance",
     "LimelightError",
+    "LivePicture",
+    "Masklet",
     "ModelInfo",
+    "ObjectPrompt",
     "Plan",
+    "PlanCause",
     "PlanMade",
     "PlanOutcome",
+    "Point",
+    "PromptChange",
     "QueryOutcome",
+    "RemoveObject",
     "Render",
     "Rendering",
     "RetryPolicy",
     "Segmentation",
     "SelectBy",
     "Selection",
+    "SetObject",
+    "TimeRange",
+    "TrackPlanned",
+    "TrackProgress",
+    "TrackStarted",
+    "TrackSummary",
+    "TrackedFrame",
+    "TrackedInstance",
+    "Tracking",
+    "TrackingEvent",
     "VerdictKind",
 ]
 

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict, Unpack
@@ -18,10 +18,13 @@ from limelight.channels import RetryPolicy, options_for
 from limelight.errors import ClientStateError, LimelightError, from_rpc
 from limelight.proxies import Proxy, proxy_for
 from limelight.results import Event, Segmentation, event_from_proto, segmentation_from_proto
+from limelight.streams import AsyncTracking, Tracking
 from limelight.targets import check_target
 from limelight.tasks import ImageLike, MaskFormatName, Render, RenderKindName, Want
+from limelight.tracking import TrackCall, TrackWant
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
-from limelight.values import ConceptQuery, Selection
+from limelight.values import ConceptQuery, ObjectPrompt, Selection, TimeRange
+from limelight.videos import LivePicture, VideoLike, VideoSource
 
 DEFAULT_ADDRESS = "127.0.0.1:50551"
 DEFAULT_TIMEOUT_S = 60.0
@@ -44,7 +47,7 @@ class SegmentOptions(TypedDict, total=False):
         renders: pictures to be made from the answer, at most four.
         accept_damaged: take what is left of an image that has lost pixels; the answer's `warnings`
             say so. Otherwise such an image is refused.
-        timeout: seconds for the whole call, retries included; 60 unless said.
+        timeout: seconds for the whole call, retries included, above 0; 60 unless said.
         request_id: to find the call in the logs, 1 to 128 of `A-Z a-z 0-9 . _ : -`; made up unless
             given.
     """
@@ -63,7 +66,50 @@ class SegmentOptions(TypedDict, total=False):
     request_id: str | None
 
 
+class TrackOptions(TypedDict, total=False):
+    """The keyword arguments of `track`.
+
+    Attributes:
+        phrases: noun phrases; with them or `queries` the planner is not asked.
+        queries: phrases with exemplar boxes of the first frame, or boxes alone.
+        exclude: whose instances are taken away, with phrases or queries only.
+        select: which of the rest are kept, with phrases or queries only.
+        objects: things of the first frame to track besides, by box, points or mask.
+        score_threshold: 0 to 1; unset, the service's default.
+        max_objects: tracked at once; unset, the service's limit.
+        mask_format: "rle" (default), "png", "polygons" or "none".
+        review: True always, False never, unset as the plan says.
+        time_range: seconds of the video that are tracked; unset, all of it.
+        stride: every so many frames is tracked.
+        max_side: frames are scaled down until their longer side has this many pixels.
+        changed_only: frames tell only what differs from the frame before, and who is gone.
+        resume_token: goes on with a stream of another process; all else but `next_frame`, the index
+            of the first frame that is lacking, is then ignored.
+        timeout: seconds for all of it; unset, as long as it takes.
+        request_id: to find the call in the logs; made up unless given.
+    """
+
+    phrases: Sequence[str] | None
+    queries: Sequence[ConceptQuery] | None
+    exclude: Sequence[str | ConceptQuery] | None
+    select: Selection | None
+    objects: Sequence[ObjectPrompt]
+    score_threshold: float | None
+    max_objects: int | None
+    mask_format: MaskFormatName
+    review: bool | None
+    time_range: TimeRange | None
+    stride: int
+    max_side: int | None
+    changed_only: bool
+    resume_token: str
+    next_frame: int
+    timeout: float | None
+    request_id: str | None
+
+
 _OPTIONS = tuple(SegmentOptions.__annotations__)
+_TRACK_OPTIONS = tuple(TrackOptions.__annotations__)
 # What the service takes as an id, what HTTP/2 takes as a header.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _HEADER_NAME = re.compile(r"[a-z0-9_.-]+")
@@ -245,6 +291,42 @@ class Client:
                 stream.cancel()
             time.sleep(delay)
 
+    def track(
+        self,
+        video: VideoLike | Iterable[LivePicture],
+        instruction: str | None = None,
+        **options: Unpack[TrackOptions],
+    ) -> Tracking:
+        """Follow things through a video, and tell each frame as it is done.
+
+            with client.track("street.mp4", "the dog on the left") as events:
+                for event in events:
+                    if isinstance(event, TrackedFrame):
+                        print(event.index, [item.id for item in event.instances])
+
+        The call begins with the first event that is asked for. A connection that is cut is made
+        again, and the stream goes on where it was. No more frames are made than are taken.
+
+        Args:
+            video: a file's path, its bytes, or a file opened for reading bytes (a pipe too); or
+                live pictures, as an iterable of `LivePicture`, which are answered at once.
+            instruction: plain words for the planner; or else give `phrases`, `queries`, `objects`.
+            **options: see `TrackOptions`.
+
+        Raises:
+            LimelightError: the call failed (from the iterator).
+            TypeError, ValueError, OSError: the arguments make no request, or the video cannot be
+                read (also from the iterator).
+        """
+        with self._open():
+            call, source = _track_call(video, instruction, options, self._retry, self._proxy)
+        return Tracking(self._open_track, call, source)
+
+    def _open_track(self, requests: Any, call: TrackCall) -> Any:
+        metadata = (*self._metadata, ("x-request-id", call.request_id))
+        with self._open():
+            return self._stub.TrackVideo(requests, timeout=call.timeout(), metadata=metadata)
+
     def _call(self, image: ImageLike, instruction: str | None, options: SegmentOptions) -> _Call:
         with self._open():
             return _Call(image, instruction, options, self._metadata, self._proxy)
@@ -348,6 +430,23 @@ class AsyncClient:
                 stream.cancel()
             await asyncio.sleep(delay)
 
+    def track(
+        self,
+        video: VideoLike | Iterable[LivePicture] | AsyncIterable[LivePicture],
+        instruction: str | None = None,
+        **options: Unpack[TrackOptions],
+    ) -> AsyncTracking:
+        """Follow things through a video; see `Client.track`. Files are read off the event loop."""
+        if isinstance(video, AsyncIterable):
+            call, source = _track_call((), instruction, options, self._retry, self._proxy)
+            return AsyncTracking(self._open_track, call, source, video)
+        call, source = _track_call(video, instruction, options, self._retry, self._proxy)
+        return AsyncTracking(self._open_track, call, source)
+
+    def _open_track(self, requests: Any, call: TrackCall) -> Any:
+        metadata = (*self._metadata, ("x-request-id", call.request_id))
+        return self._connected().TrackVideo(requests, timeout=call.timeout(), metadata=metadata)
+
     async def _call(
         self, image: ImageLike, instruction: str | None, options: SegmentOptions
     ) -> _Call:
@@ -408,3 +507,27 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _track_call(
+    video: VideoLike | Iterable[LivePicture],
+    instruction: str | None,
+    options: TrackOptions,
+    retry: RetryPolicy,
+    proxy: Proxy | None,
+) -> tuple[TrackCall, VideoSource]:
+    arguments.options(options, _TRACK_OPTIONS, "track")
+    timeout = options.get("timeout")
+    length = None if timeout is None else arguments.seconds(timeout, "timeout")
+    request_id = _request_id(options.get("request_id"))
+    wanted: dict[str, Any] = {
+        name: value for name, value in options.items() if name in TrackWant.__slots__
+    }
+    want = TrackWant(instruction=instruction, **wanted)
+    source = VideoSource(video)
+    try:
+        call = TrackCall(want, source.live, length, request_id, retry, proxy)
+    except BaseException:
+        source.close()
+        raise
+    return call, source

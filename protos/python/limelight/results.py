@@ -35,33 +35,18 @@ from limelight.values import (
 _RENDERINGS = FieldPath(("result", "renderings"))
 
 
-@dataclass(frozen=True)
-class Instance:
-    """One thing that was found.
+@dataclass(frozen=True, kw_only=True)
+class MaskedArea:
+    """What has a box and a mask in a picture or a frame.
 
     Attributes:
-        id: its number in this answer, from 1.
-        label: what to call it: the phrase it was found by, or "exemplar".
-        phrase: the phrase of its query; empty for one found by exemplars alone.
-        score: 0 to 1, presence counted in.
-        presence: 0 to 1, how sure the segmenter is that the concept is in the image at all.
         box: the tight box of the mask.
         area: pixels in the mask.
-        query: index of its query in the plan, `include` first.
-        verdict: what the review said, with `verdict_reason`.
-        size: (height, width) of the image.
+        size: (height, width) of the picture.
     """
 
-    id: int
-    label: str
-    phrase: str
-    score: float
-    presence: float
     box: Box
     area: int
-    query: int
-    verdict: VerdictKind
-    verdict_reason: str
     size: tuple[int, int]
     _mask: media_pb2.Mask = field(repr=False, compare=False)
 
@@ -133,6 +118,37 @@ class Instance:
         path.write_bytes(png.encode_mask(self.mask))
         return path
 
+    def mask_dict(self) -> dict[str, Any]:
+        """`{"mask": …}` as pycocotools reads it, for JSON; nothing without a mask."""
+        if not self.has_mask:
+            return {}
+        rle = self.rle
+        return {"mask": {"size": list(rle.size), "counts": rle.counts.decode("ascii")}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance(MaskedArea):
+    """One thing that was found.
+
+    Attributes:
+        id: its number in this answer, from 1.
+        label: what to call it: the phrase it was found by, or "exemplar".
+        phrase: the phrase of its query; empty for one found by exemplars alone.
+        score: 0 to 1, presence counted in.
+        presence: 0 to 1, how sure the segmenter is that the concept is in the image at all.
+        query: index of its query in the plan, `include` first.
+        verdict: what the review said, with `verdict_reason`.
+    """
+
+    id: int
+    label: str
+    phrase: str
+    score: float
+    presence: float
+    query: int
+    verdict: VerdictKind
+    verdict_reason: str
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the mask as pycocotools reads it."""
         values: dict[str, Any] = {
@@ -141,15 +157,12 @@ class Instance:
             "phrase": self.phrase,
             "score": round(self.score, 6),
             "presence": round(self.presence, 6),
-            "box": _box_list(self.box),
+            "box": box_list(self.box),
             "area": self.area,
         }
         if self.verdict is not VerdictKind.UNREVIEWED:
             values["verdict"] = {"kind": self.verdict.value, "reason": self.verdict_reason}
-        if self.has_mask:
-            rle = self.rle
-            values["mask"] = {"size": list(rle.size), "counts": rle.counts.decode("ascii")}
-        return values
+        return {**values, **self.mask_dict()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +238,7 @@ class Segmentation:
         return {
             "width": self.width,
             "height": self.height,
-            "plan": _plan_dict(self.plan),
+            "plan": plan_dict(self.plan),
             "instances": [instance.to_dict() for instance in self.instances],
             "queries": [
                 {
@@ -238,15 +251,7 @@ class Segmentation:
             "summary": self.summary,
             "warnings": list(self.warnings),
             "timings_ms": {stage: round(value, 3) for stage, value in self.timings_ms.items()},
-            "models": [
-                {
-                    "role": model.role,
-                    "name": model.name,
-                    "revision": model.revision,
-                    "engine": model.engine,
-                }
-                for model in self.models
-            ],
+            "models": [model_dict(model) for model in self.models],
             "request_id": self.request_id,
         }
 
@@ -366,7 +371,8 @@ def _filled(polygons: media_pb2.Polygons, size: tuple[int, int]) -> NDArray[np.b
     return np.logical_xor.accumulate(flips, axis=1)[:, :-1].copy()
 
 
-def _plan_dict(plan: Plan) -> dict[str, Any]:
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """Plain values for JSON."""
     values: dict[str, Any] = {
         "include": [_query_dict(query) for query in plan.include],
         "exclude": [_query_dict(query) for query in plan.exclude],
@@ -382,16 +388,27 @@ def _plan_dict(plan: Plan) -> dict[str, Any]:
     return values
 
 
+def model_dict(model: ModelInfo) -> dict[str, str]:
+    """Plain values for JSON."""
+    return {
+        "role": model.role,
+        "name": model.name,
+        "revision": model.revision,
+        "engine": model.engine,
+    }
+
+
 def _query_dict(query: ConceptQuery) -> dict[str, Any]:
     values: dict[str, Any] = {"phrase": query.phrase}
     if query.exemplars:
         values["exemplars"] = [
-            {"box": _box_list(item.box), "positive": item.positive} for item in query.exemplars
+            {"box": box_list(item.box), "positive": item.positive} for item in query.exemplars
         ]
     return values
 
 
-def _box_list(box: Box) -> list[float]:
+def box_list(box: Box) -> list[float]:
+    """x0, y0, x1, y1 for JSON."""
     return [round(side, 3) for side in (box.x0, box.y0, box.x1, box.y1)]
 
 

@@ -80,17 +80,20 @@ class Want:
             raise TypeError("give either an instruction or phrases and queries")
         if not explicit and (self.exclude is not None or self.select is not None):
             raise TypeError("exclude and select go with phrases and queries")
-        damaged = arguments.truth(self.accept_damaged, "accept_damaged")
+        include, exclude = explicit_queries(self.phrases, self.queries, self.exclude)
         task = limelight_pb2.SegmentTask(
-            image=media_pb2.Image(content=image_bytes(image), accept_damaged=damaged),
+            image=media_pb2.Image(
+                content=image_bytes(image),
+                accept_damaged=arguments.truth(self.accept_damaged, "accept_damaged"),
+            ),
             score_threshold=None
             if self.score_threshold is None
             else arguments.number(self.score_threshold, "score_threshold"),
             max_instances=0
             if self.max_instances is None
             else arguments.whole(self.max_instances, "max_instances"),
-            mask_format=MASK_FORMAT.to_proto(_member(MaskFormat, self.mask_format, "mask format")),
-            review=REVIEW_MODE.to_proto(_review(self.review)),
+            mask_format=MASK_FORMAT.to_proto(member(MaskFormat, self.mask_format, "mask format")),
+            review=REVIEW_MODE.to_proto(review_mode(self.review)),
             renders=[
                 _render(render, f"renders[{index}]")
                 for index, render in enumerate(arguments.items(self.renders, "renders"))
@@ -99,20 +102,6 @@ class Want:
         if self.instruction is not None:
             task.instruction = arguments.text(self.instruction, "instruction")
             return task
-        include = [
-            ConceptQuery(arguments.text(phrase, f"phrases[{index}]"))
-            for index, phrase in enumerate(arguments.items(self.phrases, "phrases"))
-        ]
-        include += [
-            arguments.query(query, f"queries[{index}]")
-            for index, query in enumerate(arguments.items(self.queries, "queries"))
-        ]
-        exclude = [
-            arguments.query(
-                ConceptQuery(item) if isinstance(item, str) else item, f"exclude[{index}]"
-            )
-            for index, item in enumerate(arguments.items(self.exclude, "exclude"))
-        ]
         task.queries.SetInParent()
         task.queries.include.extend(map(query_to_proto, include))
         task.queries.exclude.extend(map(query_to_proto, exclude))
@@ -121,6 +110,32 @@ class Want:
                 selection_to_proto(arguments.selection(self.select, "select"))
             )
         return task
+
+
+def explicit_queries(
+    phrases: Sequence[str] | None,
+    queries: Sequence[ConceptQuery] | None,
+    exclude: Sequence[str | ConceptQuery] | None,
+) -> tuple[list[ConceptQuery], list[ConceptQuery]]:
+    """What to look for and what to leave out, from the arguments of a call.
+
+    Raises:
+        TypeError: one of them is not a list, or holds something else than phrases or queries.
+        ValueError: text that UTF-8 cannot hold.
+    """
+    include = [
+        ConceptQuery(arguments.text(phrase, f"phrases[{index}]"))
+        for index, phrase in enumerate(arguments.items(phrases, "phrases"))
+    ]
+    include += [
+        arguments.query(query, f"queries[{index}]")
+        for index, query in enumerate(arguments.items(queries, "queries"))
+    ]
+    without = [
+        arguments.query(ConceptQuery(item) if isinstance(item, str) else item, f"exclude[{index}]")
+        for index, item in enumerate(arguments.items(exclude, "exclude"))
+    ]
+    return include, without
 
 
 def image_bytes(image: ImageLike) -> bytes:
@@ -162,8 +177,8 @@ def _render(render: Render | RenderKindName, name: str) -> limelight_pb2.RenderS
     if not isinstance(render, Render):
         raise TypeError(f"{name} must be a Render or its kind, not {arguments.shown(render)}")
     spec = limelight_pb2.RenderSpec(
-        kind=RENDER_KIND.to_proto(_member(RenderKind, render.kind, "render kind")),
-        format=IMAGE_FORMAT.to_proto(_member(ImageFormat, render.format, "image format")),
+        kind=RENDER_KIND.to_proto(member(RenderKind, render.kind, "render kind")),
+        format=IMAGE_FORMAT.to_proto(member(ImageFormat, render.format, "image format")),
     )
     if isinstance(render.background, str) and render.background.startswith("#"):
         spec.background_color = render.background
@@ -177,7 +192,8 @@ def _render(render: Render | RenderKindName, name: str) -> limelight_pb2.RenderS
     return spec
 
 
-def _review(review: bool | None) -> ReviewMode:
+def review_mode(review: bool | None) -> ReviewMode:
+    """When the planner looks at the candidates; None leaves it to the plan."""
     if review is None:
         return ReviewMode.PLAN
     return ReviewMode.ALWAYS if arguments.truth(review, "unless None, review") else ReviewMode.NEVER
@@ -186,7 +202,8 @@ def _review(review: bool | None) -> ReviewMode:
 E = TypeVar("E", MaskFormat, RenderKind, ImageFormat)
 
 
-def _member(kind: type[E], name: str, what: str) -> E:
+def member(kind: type[E], name: str, what: str) -> E:
+    """The member of that name; `ValueError` tells of which `what` there is none such."""
     try:
         return kind(name)
     except ValueError:

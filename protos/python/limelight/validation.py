@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 
 from limelight.faults import InvalidRequest, Reason
+from limelight.masks import rle_area, validate_rle
 from limelight.paths import FieldPath
 from limelight.text import text_fault
-from limelight.values import Box, ConceptQuery, Exemplar, Selection
+from limelight.values import Box, ConceptQuery, Exemplar, ObjectPrompt, Point, Selection
 
 # Boxes with a greater IoU than this show the same thing, whoever drew them.
 SAME_BOX_IOU = 0.9
@@ -93,3 +94,52 @@ def check_share(value: float, name: str, path: FieldPath) -> None:
         raise InvalidRequest(
             Reason.OPTION_INVALID, f"{name} must be from 0 to 1, not {value:.9g}", field=path
         )
+
+
+def check_object(
+    prompt: ObjectPrompt, path: FieldPath, *, max_points: int, max_label_chars: int
+) -> None:
+    """A box, points of which one is positive, or a sound mask with pixels; a printable label.
+
+    OBJECT_INVALID, BOX_INVALID or CANDIDATE_INVALID (a malformed mask) otherwise.
+    """
+    fault = text_fault(prompt.label, max_label_chars)
+    if fault is not None:
+        raise InvalidRequest(Reason.OBJECT_INVALID, f"the label {fault}", field=path / "label")
+    if prompt.object_id < 0:
+        raise InvalidRequest(
+            Reason.OBJECT_INVALID,
+            f"an object's id is 1 or more, not {prompt.object_id}",
+            field=path / "object_id",
+        )
+    match prompt.shape:
+        case Box():
+            check_box(prompt.shape, path / "box")
+        case tuple():
+            _check_points(prompt.shape, path / "points", max_points)
+        case _:
+            validate_rle(prompt.shape, field=path / "mask")
+            if not rle_area(prompt.shape):
+                raise InvalidRequest(
+                    Reason.OBJECT_INVALID, "the mask is empty", field=path / "mask"
+                )
+
+
+def _check_points(points: tuple[Point, ...], path: FieldPath, max_points: int) -> None:
+    if not any(point.positive for point in points):
+        raise InvalidRequest(
+            Reason.OBJECT_INVALID, "at least one point must be positive", field=path
+        )
+    if len(points) > max_points:
+        raise InvalidRequest(
+            Reason.OBJECT_INVALID,
+            f"{len(points)} points; at most {max_points} per object",
+            field=path,
+        )
+    for index, point in enumerate(points):
+        if not (math.isfinite(point.x) and math.isfinite(point.y)):
+            raise InvalidRequest(
+                Reason.OBJECT_INVALID,
+                "a coordinate is not a finite number",
+                field=path / "points" / index,
+            )

@@ -186,3 +186,76 @@ class ImageFormat(StrEnum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A click at column `x` and row `y`, pixels, on what is meant (or, if not `positive`, not)."""
+
+    x: float
+    y: float
+    positive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPrompt:
+    """One thing of a video, shown in one of its frames by a box, points or its mask.
+
+    `object_id` is that of the object that is corrected, 0 for a new one, which is called `label`.
+    """
+
+    shape: Box | tuple[Point, ...] | RLE
+    label: str = "object"
+    object_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AddQuery:
+    """Track one concept more."""
+
+    query: ConceptQuery
+
+
+@dataclass(frozen=True, slots=True)
+class DropPhrase:
+    """Track one phrase less, and forget all that was found by it."""
+
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetObject:
+    """Track one object more, or correct one."""
+
+    prompt: ObjectPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveObject:
+    """Forget one object for good."""
+
+    object_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptChange:
+    """A change of what is tracked, from the frame `at_frame` on; None: the next that is tracked."""
+
+    change: AddQuery | DropPhrase | SetObject | RemoveObject
+    at_frame: int | None = None
+
+
+class PlanCause(StrEnum):
+    """Why a plan of a video was made."""
+
+    START = "start"
+    SCENE_CUT = "scene_cut"
+    ALL_LOST = "all_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A part of a video: seconds from its start, `end_s` exclusive; None: to its end."""
+
+    start_s: float = 0.0
+    end_s: float | None = None

@@ -6,10 +6,11 @@ from typing import Any, Generic, TypeVar
 
 from limelight.faults import InvalidRequest, Reason
 from limelight.paths import FieldPath
-from limelight.v1 import limelight_pb2, media_pb2, plan_pb2, review_pb2
+from limelight.v1 import limelight_pb2, media_pb2, plan_pb2, review_pb2, video_pb2
 from limelight.values import (
     ImageFormat,
     MaskFormat,
+    PlanCause,
     PlanOutcome,
     RenderKind,
     ReviewMode,
@@ -64,8 +65,9 @@ class EnumCodec(Generic[E]):
 
 IMAGE_FORMAT = EnumCodec(ImageFormat, limelight_pb2.ImageFormat, unspecified=ImageFormat.PNG)
 MASK_FORMAT = EnumCodec(MaskFormat, media_pb2.MaskFormat, unspecified=MaskFormat.RLE)
+PLAN_CAUSE = EnumCodec(PlanCause, video_pb2.PlanCause)
 PLAN_OUTCOME = EnumCodec(PlanOutcome, plan_pb2.PlanOutcome)
 RENDER_KIND = EnumCodec(RenderKind, limelight_pb2.RenderKind)
-REVIEW_MODE = EnumCodec(ReviewMode, limelight_pb2.ReviewMode, unspecified=ReviewMode.PLAN)
+REVIEW_MODE = EnumCodec(ReviewMode, review_pb2.ReviewMode, unspecified=ReviewMode.PLAN)
 SELECT_BY = EnumCodec(SelectBy, plan_pb2.SelectBy)
 VERDICT = EnumCodec(VerdictKind, review_pb2.Verdict, unspecified=VerdictKind.UNREVIEWED)

@@ -181,6 +181,92 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INTERNAL", "domain": "limelight.v1",
          "metadata": {"request_id": "7f0c…"}}
     """
+    ERROR_REASON_VIDEO_MISSING: _ErrorReason.ValueType  # 23
+    """The request has no bytes of a video.
+
+    Example: a stream that ends before its first chunk. INVALID_ARGUMENT.
+        {"reason": "VIDEO_MISSING", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+    """
+    ERROR_REASON_VIDEO_UNSUPPORTED: _ErrorReason.ValueType  # 24
+    """The bytes are not in a container or of a codec that Limelight reads, refer to other files, or
+    the frames change their size in mid-stream.
+
+    Example: a playlist of other files. INVALID_ARGUMENT.
+        {"reason": "VIDEO_UNSUPPORTED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+    """
+    ERROR_REASON_VIDEO_CORRUPT: _ErrorReason.ValueType  # 25
+    """The bytes begin like a video and have no frame that can be decoded, or too few.
+
+    Example: an MP4 cut off before its index. INVALID_ARGUMENT.
+        {"reason": "VIDEO_CORRUPT", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+    """
+    ERROR_REASON_VIDEO_TOO_LARGE: _ErrorReason.ValueType  # 26
+    """The video exceeds a limit on bytes, on pixels a frame or in all, or on sides.
+
+    Example: a GIF of 60000 x 60000 pixels. RESOURCE_EXHAUSTED.
+        {"reason": "VIDEO_TOO_LARGE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+    """
+    ERROR_REASON_VIDEO_TOO_LONG: _ErrorReason.ValueType  # 27
+    """The video exceeds a limit on frames, on seconds, or on the time that decoding it takes.
+
+    Example: a clip of more frames than the server takes. RESOURCE_EXHAUSTED.
+        {"reason": "VIDEO_TOO_LONG", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+    """
+    ERROR_REASON_VIDEO_BAD_SHAPE: _ErrorReason.ValueType  # 28
+    """The sides of the frames make no sense: too small, or far too unequal.
+
+    Example: a GIF of 4 x 4 pixels. INVALID_ARGUMENT.
+        {"reason": "VIDEO_BAD_SHAPE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+    """
+    ERROR_REASON_FRAME_PASSED: _ErrorReason.ValueType  # 29
+    """A change applies to a frame that was tracked already.
+
+    Example: an object is removed from frame 3 on, after frame 10 was answered. INVALID_ARGUMENT.
+        {"reason": "FRAME_PASSED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "change.at_frame"}}
+    """
+    ERROR_REASON_STREAM_UNKNOWN: _ErrorReason.ValueType  # 30
+    """The stream of a resume token is not known here or no longer kept, or the frames that the client
+    lacks are not.
+
+    Example: a token that no stream of this server gave. INVALID_ARGUMENT.
+        {"reason": "STREAM_UNKNOWN", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "config.resume_token"}}
+    """
+    ERROR_REASON_STREAM_IDLE: _ErrorReason.ValueType  # 31
+    """Nothing came from the client for too long, though the server waits for it.
+
+    Example: a config, and then neither media nor an end. DEADLINE_EXCEEDED.
+        {"reason": "STREAM_IDLE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
+    ERROR_REASON_MESSAGE_INVALID: _ErrorReason.ValueType  # 32
+    """A message of a stream came where it may not, or is not of the kind that may come.
+
+    Example: a second config. INVALID_ARGUMENT.
+        {"reason": "MESSAGE_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "config"}}
+    """
+    ERROR_REASON_OBJECT_INVALID: _ErrorReason.ValueType  # 33
+    """An object is shown by nothing, by too many or only negative points, or is not known.
+
+    Example: points that are all negative. INVALID_ARGUMENT.
+        {"reason": "OBJECT_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "config.objects[0].points"}}
+    """
+    ERROR_REASON_TRACKER_ABSENT: _ErrorReason.ValueType  # 34
+    """This deployment runs no tracker, so it takes pictures and no videos.
+
+    Example: a video, where no tracker was started. FAILED_PRECONDITION.
+        {"reason": "TRACKER_ABSENT", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. It travels as the `reason` of a `google.rpc.ErrorInfo` whose
@@ -348,6 +434,92 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
 
 Example: a bug. INTERNAL.
     {"reason": "INTERNAL", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
+ERROR_REASON_VIDEO_MISSING: ErrorReason.ValueType  # 23
+"""The request has no bytes of a video.
+
+Example: a stream that ends before its first chunk. INVALID_ARGUMENT.
+    {"reason": "VIDEO_MISSING", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+"""
+ERROR_REASON_VIDEO_UNSUPPORTED: ErrorReason.ValueType  # 24
+"""The bytes are not in a container or of a codec that Limelight reads, refer to other files, or
+the frames change their size in mid-stream.
+
+Example: a playlist of other files. INVALID_ARGUMENT.
+    {"reason": "VIDEO_UNSUPPORTED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+"""
+ERROR_REASON_VIDEO_CORRUPT: ErrorReason.ValueType  # 25
+"""The bytes begin like a video and have no frame that can be decoded, or too few.
+
+Example: an MP4 cut off before its index. INVALID_ARGUMENT.
+    {"reason": "VIDEO_CORRUPT", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+"""
+ERROR_REASON_VIDEO_TOO_LARGE: ErrorReason.ValueType  # 26
+"""The video exceeds a limit on bytes, on pixels a frame or in all, or on sides.
+
+Example: a GIF of 60000 x 60000 pixels. RESOURCE_EXHAUSTED.
+    {"reason": "VIDEO_TOO_LARGE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+"""
+ERROR_REASON_VIDEO_TOO_LONG: ErrorReason.ValueType  # 27
+"""The video exceeds a limit on frames, on seconds, or on the time that decoding it takes.
+
+Example: a clip of more frames than the server takes. RESOURCE_EXHAUSTED.
+    {"reason": "VIDEO_TOO_LONG", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+"""
+ERROR_REASON_VIDEO_BAD_SHAPE: ErrorReason.ValueType  # 28
+"""The sides of the frames make no sense: too small, or far too unequal.
+
+Example: a GIF of 4 x 4 pixels. INVALID_ARGUMENT.
+    {"reason": "VIDEO_BAD_SHAPE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "chunk"}}
+"""
+ERROR_REASON_FRAME_PASSED: ErrorReason.ValueType  # 29
+"""A change applies to a frame that was tracked already.
+
+Example: an object is removed from frame 3 on, after frame 10 was answered. INVALID_ARGUMENT.
+    {"reason": "FRAME_PASSED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "change.at_frame"}}
+"""
+ERROR_REASON_STREAM_UNKNOWN: ErrorReason.ValueType  # 30
+"""The stream of a resume token is not known here or no longer kept, or the frames that the client
+lacks are not.
+
+Example: a token that no stream of this server gave. INVALID_ARGUMENT.
+    {"reason": "STREAM_UNKNOWN", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "config.resume_token"}}
+"""
+ERROR_REASON_STREAM_IDLE: ErrorReason.ValueType  # 31
+"""Nothing came from the client for too long, though the server waits for it.
+
+Example: a config, and then neither media nor an end. DEADLINE_EXCEEDED.
+    {"reason": "STREAM_IDLE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
+ERROR_REASON_MESSAGE_INVALID: ErrorReason.ValueType  # 32
+"""A message of a stream came where it may not, or is not of the kind that may come.
+
+Example: a second config. INVALID_ARGUMENT.
+    {"reason": "MESSAGE_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "config"}}
+"""
+ERROR_REASON_OBJECT_INVALID: ErrorReason.ValueType  # 33
+"""An object is shown by nothing, by too many or only negative points, or is not known.
+
+Example: points that are all negative. INVALID_ARGUMENT.
+    {"reason": "OBJECT_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "config.objects[0].points"}}
+"""
+ERROR_REASON_TRACKER_ABSENT: ErrorReason.ValueType  # 34
+"""This deployment runs no tracker, so it takes pictures and no videos.
+
+Example: a video, where no tracker was started. FAILED_PRECONDITION.
+    {"reason": "TRACKER_ABSENT", "domain": "limelight.v1",
      "metadata": {"request_id": "7f0c…"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,51 +26,48 @@ from limelight.v1 import media_pb2 as limelight_dot_v1_dot_media__pb2
 from limelight.v1 import models_pb2 as limelight_dot_v1_dot_models__pb2
 from limelight.v1 import plan_pb2 as limelight_dot_v1_dot_plan__pb2
 from limelight.v1 import review_pb2 as limelight_dot_v1_dot_review__pb2
+from limelight.v1 import video_pb2 as limelight_dot_v1_dot_video__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1climelight/v1/limelight.proto\x12\x0climelight.v1\x1a\x18limelight/v1/media.proto\x1a\x19limelight/v1/models.proto\x1a\x17limelight/v1/plan.proto\x1a\x19limelight/v1/review.proto\"\xce\x02\n\x0bSegmentTask\x12\"\n\x05image\x18\x01 \x01(\x0b\x32\x13.limelight.v1.Image\x12\x15\n\x0binstruction\x18\x02 \x01(\tH\x00\x12/\n\x07queries\x18\x03 \x01(\x0b\x32\x1c.limelight.v1.ConceptQueriesH\x00\x12\x1c\n\x0fscore_threshold\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x15\n\rmax_instances\x18\x05 \x01(\x05\x12-\n\x0bmask_format\x18\x06 \x01(\x0e\x32\x18.limelight.v1.MaskFormat\x12(\n\x06review\x18\x07 \x01(\x0e\x32\x18.limelight.v1.ReviewMode\x12)\n\x07renders\x18\x08 \x03(\x0b\x32\x18.limelight.v1.RenderSpecB\x06\n\x04wantB\x12\n\x10_score_threshold\"\x93\x01\n\x0e\x43onceptQueries\x12+\n\x07include\x18\x01 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12+\n\x07\x65xclude\x18\x02 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12\'\n\x06select\x18\x03 \x01(\x0b\x32\x17.limelight.v1.Selection\"\xba\x01\n\nRenderSpec\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.limelight.v1.RenderKind\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.limelight.v1.ImageFormat\x12\x1a\n\x10\x62\x61\x63kground_color\x18\x03 \x01(\tH\x00\x12/\n\x10\x62\x61\x63kground_image\x18\x04 \x01(\x0b\x32\x13.limelight.v1.ImageH\x00\x42\x0c\n\nbackground\"o\n\tRendering\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.limelight.v1.RenderKind\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.limelight.v1.ImageFormat\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\"[\n\nProvenance\x12\r\n\x05query\x18\x01 \x01(\x05\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.limelight.v1.Verdict\x12\x16\n\x0everdict_reason\x18\x03 \x01(\t\"\xd4\x01\n\x08Instance\x12\n\n\x02id\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0e\n\x06phrase\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x02\x12\x10\n\x08presence\x18\x05 \x01(\x02\x12\x1e\n\x03\x62ox\x18\x06 \x01(\x0b\x32\x11.limelight.v1.Box\x12 \n\x04mask\x18\x07 \x01(\x0b\x32\x12.limelight.v1.Mask\x12\x0c\n\x04\x61rea\x18\x08 \x01(\x03\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.limelight.v1.Provenance\"?\n\x0cQueryOutcome\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12\x10\n\x08presence\x18\x02 \x01(\x02\x12\r\n\x05\x66ound\x18\x03 \x01(\x05\"\xdd\x02\n\rSegmentResult\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12 \n\x04plan\x18\x04 \x01(\x0b\x32\x12.limelight.v1.Plan\x12)\n\tinstances\x18\x05 \x03(\x0b\x32\x16.limelight.v1.Instance\x12+\n\x07queries\x18\x06 \x03(\x0b\x32\x1a.limelight.v1.QueryOutcome\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12+\n\nrenderings\x18\x08 \x03(\x0b\x32\x17.limelight.v1.Rendering\x12*\n\x07timings\x18\t \x03(\x0b\x32\x19.limelight.v1.StageTiming\x12#\n\x06models\x18\n \x03(\x0b\x32\x13.limelight.v1.Model\x12\x10\n\x08warnings\x18\x0b \x03(\t\"9\n\x0eSegmentRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.limelight.v1.SegmentTask\">\n\x0fSegmentResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.limelight.v1.SegmentResult\"?\n\x14SegmentStreamRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.limelight.v1.SegmentTask\"\xda\x01\n\x15SegmentStreamResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x17.limelight.v1.PlanEventH\x00\x12\x33\n\ncandidates\x18\x02 \x01(\x0b\x32\x1d.limelight.v1.CandidatesEventH\x00\x12-\n\x07verdict\x18\x03 \x01(\x0b\x32\x1a.limelight.v1.VerdictEventH\x00\x12+\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1b.limelight.v1.SegmentResultH\x00\x42\x07\n\x05\x65vent\"A\n\tPlanEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x04plan\x18\x02 \x01(\x0b\x32\x12.limelight.v1.Plan\"i\n\x0f\x43\x61ndidatesEvent\x12)\n\tinstances\x18\x01 \x03(\x0b\x32\x16.limelight.v1.Instance\x12+\n\x07queries\x18\x02 \x03(\x0b\x32\x1a.limelight.v1.QueryOutcome\"R\n\x0cVerdictEvent\x12\n\n\x02id\x18\x01 \x01(\x05\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.limelight.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t*X\n\nReviewMode\x12\x1b\n\x17REVIEW_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12REVIEW_MODE_ALWAYS\x10\x01\x12\x15\n\x11REVIEW_MODE_NEVER\x10\x02*\x91\x01\n\nRenderKind\x12\x1b\n\x17RENDER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13RENDER_KIND_OVERLAY\x10\x01\x12\x19\n\x15RENDER_KIND_SPOTLIGHT\x10\x02\x12\x16\n\x12RENDER_KIND_CUTOUT\x10\x03\x12\x1a\n\x16RENDER_KIND_BACKGROUND\x10\x04*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x32\xb6\x01\n\x10LimelightService\x12\x46\n\x07Segment\x12\x1c.limelight.v1.SegmentRequest\x1a\x1d.limelight.v1.SegmentResponse\x12Z\n\rSegmentStream\x12\".limelight.v1.SegmentStreamRequest\x1a#.limelight.v1.SegmentStreamResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1climelight/v1/limelight.proto\x12\x0climelight.v1\x1a\x18limelight/v1/media.proto\x1a\x19limelight/v1/models.proto\x1a\x17limelight/v1/plan.proto\x1a\x19limelight/v1/review.proto\x1a\x18limelight/v1/video.proto\"\xce\x02\n\x0bSegmentTask\x12\"\n\x05image\x18\x01 \x01(\x0b\x32\x13.limelight.v1.Image\x12\x15\n\x0binstruction\x18\x02 \x01(\tH\x00\x12/\n\x07queries\x18\x03 \x01(\x0b\x32\x1c.limelight.v1.ConceptQueriesH\x00\x12\x1c\n\x0fscore_threshold\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12\x15\n\rmax_instances\x18\x05 \x01(\x05\x12-\n\x0bmask_format\x18\x06 \x01(\x0e\x32\x18.limelight.v1.MaskFormat\x12(\n\x06review\x18\x07 \x01(\x0e\x32\x18.limelight.v1.ReviewMode\x12)\n\x07renders\x18\x08 \x03(\x0b\x32\x18.limelight.v1.RenderSpecB\x06\n\x04wantB\x12\n\x10_score_threshold\"\xba\x01\n\nRenderSpec\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.limelight.v1.RenderKind\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.limelight.v1.ImageFormat\x12\x1a\n\x10\x62\x61\x63kground_color\x18\x03 \x01(\tH\x00\x12/\n\x10\x62\x61\x63kground_image\x18\x04 \x01(\x0b\x32\x13.limelight.v1.ImageH\x00\x42\x0c\n\nbackground\"o\n\tRendering\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.limelight.v1.RenderKind\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.limelight.v1.ImageFormat\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\"[\n\nProvenance\x12\r\n\x05query\x18\x01 \x01(\x05\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.limelight.v1.Verdict\x12\x16\n\x0everdict_reason\x18\x03 \x01(\t\"\xd4\x01\n\x08Instance\x12\n\n\x02id\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0e\n\x06phrase\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x02\x12\x10\n\x08presence\x18\x05 \x01(\x02\x12\x1e\n\x03\x62ox\x18\x06 \x01(\x0b\x32\x11.limelight.v1.Box\x12 \n\x04mask\x18\x07 \x01(\x0b\x32\x12.limelight.v1.Mask\x12\x0c\n\x04\x61rea\x18\x08 \x01(\x03\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.limelight.v1.Provenance\"?\n\x0cQueryOutcome\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12\x10\n\x08presence\x18\x02 \x01(\x02\x12\r\n\x05\x66ound\x18\x03 \x01(\x05\"\xdd\x02\n\rSegmentResult\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12 \n\x04plan\x18\x04 \x01(\x0b\x32\x12.limelight.v1.Plan\x12)\n\tinstances\x18\x05 \x03(\x0b\x32\x16.limelight.v1.Instance\x12+\n\x07queries\x18\x06 \x03(\x0b\x32\x1a.limelight.v1.QueryOutcome\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12+\n\nrenderings\x18\x08 \x03(\x0b\x32\x17.limelight.v1.Rendering\x12*\n\x07timings\x18\t \x03(\x0b\x32\x19.limelight.v1.StageTiming\x12#\n\x06models\x18\n \x03(\x0b\x32\x13.limelight.v1.Model\x12\x10\n\x08warnings\x18\x0b \x03(\t\"9\n\x0eSegmentRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.limelight.v1.SegmentTask\">\n\x0fSegmentResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x1b.limelight.v1.SegmentResult\"?\n\x14SegmentStreamRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.limelight.v1.SegmentTask\"\xda\x01\n\x15SegmentStreamResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x17.limelight.v1.PlanEventH\x00\x12\x33\n\ncandidates\x18\x02 \x01(\x0b\x32\x1d.limelight.v1.CandidatesEventH\x00\x12-\n\x07verdict\x18\x03 \x01(\x0b\x32\x1a.limelight.v1.VerdictEventH\x00\x12+\n\x04\x64one\x18\x04 \x01(\x0b\x32\x1b.limelight.v1.SegmentResultH\x00\x42\x07\n\x05\x65vent\"A\n\tPlanEvent\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x04plan\x18\x02 \x01(\x0b\x32\x12.limelight.v1.Plan\"i\n\x0f\x43\x61ndidatesEvent\x12)\n\tinstances\x18\x01 \x03(\x0b\x32\x16.limelight.v1.Instance\x12+\n\x07queries\x18\x02 \x03(\x0b\x32\x1a.limelight.v1.QueryOutcome\"R\n\x0cVerdictEvent\x12\n\n\x02id\x18\x01 \x01(\x05\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.limelight.v1.Verdict\x12\x0e\n\x06reason\x18\x03 \x01(\t*\x91\x01\n\nRenderKind\x12\x1b\n\x17RENDER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13RENDER_KIND_OVERLAY\x10\x01\x12\x19\n\x15RENDER_KIND_SPOTLIGHT\x10\x02\x12\x16\n\x12RENDER_KIND_CUTOUT\x10\x03\x12\x1a\n\x16RENDER_KIND_BACKGROUND\x10\x04*o\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x32\x8b\x02\n\x10LimelightService\x12\x46\n\x07Segment\x12\x1c.limelight.v1.SegmentRequest\x1a\x1d.limelight.v1.SegmentResponse\x12Z\n\rSegmentStream\x12\".limelight.v1.SegmentStreamRequest\x1a#.limelight.v1.SegmentStreamResponse0\x01\x12S\n\nTrackVideo\x12\x1f.limelight.v1.TrackVideoRequest\x1a .limelight.v1.TrackVideoResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'limelight.v1.limelight_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REVIEWMODE']._serialized_start=2332
-  _globals['_REVIEWMODE']._serialized_end=2420
-  _globals['_RENDERKIND']._serialized_start=2423
-  _globals['_RENDERKIND']._serialized_end=2568
-  _globals['_IMAGEFORMAT']._serialized_start=2570
-  _globals['_IMAGEFORMAT']._serialized_end=2681
-  _globals['_SEGMENTTASK']._serialized_start=152
-  _globals['_SEGMENTTASK']._serialized_end=486
-  _globals['_CONCEPTQUERIES']._serialized_start=489
-  _globals['_CONCEPTQUERIES']._serialized_end=636
-  _globals['_RENDERSPEC']._serialized_start=639
-  _globals['_RENDERSPEC']._serialized_end=825
-  _globals['_RENDERING']._serialized_start=827
-  _globals['_RENDERING']._serialized_end=938
-  _globals['_PROVENANCE']._serialized_start=940
-  _globals['_PROVENANCE']._serialized_end=1031
-  _globals['_INSTANCE']._serialized_start=1034
-  _globals['_INSTANCE']._serialized_end=1246
-  _globals['_QUERYOUTCOME']._serialized_start=1248
-  _globals['_QUERYOUTCOME']._serialized_end=1311
-  _globals['_SEGMENTRESULT']._serialized_start=1314
-  _globals['_SEGMENTRESULT']._serialized_end=1663
-  _globals['_SEGMENTREQUEST']._serialized_start=1665
-  _globals['_SEGMENTREQUEST']._serialized_end=1722
-  _globals['_SEGMENTRESPONSE']._serialized_start=1724
-  _globals['_SEGMENTRESPONSE']._serialized_end=1786
-  _globals['_SEGMENTSTREAMREQUEST']._serialized_start=1788
-  _globals['_SEGMENTSTREAMREQUEST']._serialized_end=1851
-  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=1854
-  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=2072
-  _globals['_PLANEVENT']._serialized_start=2074
-  _globals['_PLANEVENT']._serialized_end=2139
-  _globals['_CANDIDATESEVENT']._serialized_start=2141
-  _globals['_CANDIDATESEVENT']._serialized_end=2246
-  _globals['_VERDICTEVENT']._serialized_start=2248
-  _globals['_VERDICTEVENT']._serialized_end=2330
-  _globals['_LIMELIGHTSERVICE']._serialized_start=2684
-  _globals['_LIMELIGHTSERVICE']._serialized_end=2866
+  _globals['_RENDERKIND']._serialized_start=2209
+  _globals['_RENDERKIND']._serialized_end=2354
+  _globals['_IMAGEFORMAT']._serialized_start=2356
+  _globals['_IMAGEFORMAT']._serialized_end=2467
+  _globals['_SEGMENTTASK']._serialized_start=178
+  _globals['_SEGMENTTASK']._serialized_end=512
+  _globals['_RENDERSPEC']._serialized_start=515
+  _globals['_RENDERSPEC']._serialized_end=701
+  _globals['_RENDERING']._serialized_start=703
+  _globals['_RENDERING']._serialized_end=814
+  _globals['_PROVENANCE']._serialized_start=816
+  _globals['_PROVENANCE']._serialized_end=907
+  _globals['_INSTANCE']._serialized_start=910
+  _globals['_INSTANCE']._serialized_end=1122
+  _globals['_QUERYOUTCOME']._serialized_start=1124
+  _globals['_QUERYOUTCOME']._serialized_end=1187
+  _globals['_SEGMENTRESULT']._serialized_start=1190
+  _globals['_SEGMENTRESULT']._serialized_end=1539
+  _globals['_SEGMENTREQUEST']._serialized_start=1541
+  _globals['_SEGMENTREQUEST']._serialized_end=1598
+  _globals['_SEGMENTRESPONSE']._serialized_start=1600
+  _globals['_SEGMENTRESPONSE']._serialized_end=1662
+  _globals['_SEGMENTSTREAMREQUEST']._serialized_start=1664
+  _globals['_SEGMENTSTREAMREQUEST']._serialized_end=1727
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=1730
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=1948
+  _globals['_PLANEVENT']._serialized_start=1950
+  _globals['_PLANEVENT']._serialized_end=2015
+  _globals['_CANDIDATESEVENT']._serialized_start=2017
+  _globals['_CANDIDATESEVENT']._serialized_end=2122
+  _globals['_VERDICTEVENT']._serialized_start=2124
+  _globals['_VERDICTEVENT']._serialized_end=2206
+  _globals['_LIMELIGHTSERVICE']._serialized_start=2470
+  _globals['_LIMELIGHTSERVICE']._serialized_end=2737
 # @@protoc_insertion_point(module_scope)

@@ -23,30 +23,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _ReviewMode:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ReviewModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewMode.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    REVIEW_MODE_UNSPECIFIED: _ReviewMode.ValueType  # 0
-    """As the plan says."""
-    REVIEW_MODE_ALWAYS: _ReviewMode.ValueType  # 1
-    """Always."""
-    REVIEW_MODE_NEVER: _ReviewMode.ValueType  # 2
-    """Never."""
-
-class ReviewMode(_ReviewMode, metaclass=_ReviewModeEnumTypeWrapper):
-    """ReviewMode says when the planner looks at the candidates before they are answered."""
-
-REVIEW_MODE_UNSPECIFIED: ReviewMode.ValueType  # 0
-"""As the plan says."""
-REVIEW_MODE_ALWAYS: ReviewMode.ValueType  # 1
-"""Always."""
-REVIEW_MODE_NEVER: ReviewMode.ValueType  # 2
-"""Never."""
-Global___ReviewMode: _TypeAlias = ReviewMode  # noqa: Y015
-
 class _RenderKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -129,14 +105,14 @@ class SegmentTask(_message.Message):
     """How many instances at most, best scores first. Unset or 0: the server's limit (200)."""
     mask_format: _media_pb2.MaskFormat.ValueType
     """How masks are written. Unset: RLE."""
-    review: Global___ReviewMode.ValueType
+    review: _review_pb2.ReviewMode.ValueType
     """Whether candidates are reviewed. Unset: as the plan says."""
     @_builtins.property
     def image(self) -> _media_pb2.Image:
         """The picture."""
 
     @_builtins.property
-    def queries(self) -> Global___ConceptQueries:
+    def queries(self) -> _plan_pb2.ConceptQueries:
         """Explicit queries; the planner is not asked."""
 
     @_builtins.property
@@ -148,11 +124,11 @@ class SegmentTask(_message.Message):
         *,
         image: _media_pb2.Image | None = ...,
         instruction: _builtins.str = ...,
-        queries: Global___ConceptQueries | None = ...,
+        queries: _plan_pb2.ConceptQueries | None = ...,
         score_threshold: _builtins.float | None = ...,
         max_instances: _builtins.int = ...,
         mask_format: _media_pb2.MaskFormat.ValueType = ...,
-        review: Global___ReviewMode.ValueType = ...,
+        review: _review_pb2.ReviewMode.ValueType = ...,
         renders: _abc.Iterable[Global___RenderSpec] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_score_threshold", b"_score_threshold", "image", b"image", "instruction", b"instruction", "queries", b"queries", "score_threshold", b"score_threshold", "want", b"want"]  # noqa: Y015
@@ -169,42 +145,6 @@ class SegmentTask(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_want) -> _WhichOneofReturnType_want | None: ...
 
 Global___SegmentTask: _TypeAlias = SegmentTask  # noqa: Y015
-
-@_typing.final
-class ConceptQueries(_message.Message):
-    """ConceptQueries are the queries of a request that needs no planner."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INCLUDE_FIELD_NUMBER: _builtins.int
-    EXCLUDE_FIELD_NUMBER: _builtins.int
-    SELECT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def include(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ConceptQuery]:
-        """What is wanted: the union of these. At least one, at most 32 with `exclude` counted in."""
-
-    @_builtins.property
-    def exclude(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.ConceptQuery]:
-        """What is taken away."""
-
-    @_builtins.property
-    def select(self) -> _plan_pb2.Selection:
-        """Which of the rest are kept. Unset: all."""
-
-    def __init__(
-        self,
-        *,
-        include: _abc.Iterable[_plan_pb2.ConceptQuery] | None = ...,
-        exclude: _abc.Iterable[_plan_pb2.ConceptQuery] | None = ...,
-        select: _plan_pb2.Selection | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["select", b"select"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "include", b"include", "select", b"select"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConceptQueries: _TypeAlias = ConceptQueries  # noqa: Y015
 
 @_typing.final
 class RenderSpec(_message.Message):

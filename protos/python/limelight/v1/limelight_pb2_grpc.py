@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from limelight.v1 import limelight_pb2 as limelight_dot_v1_dot_limelight__pb2
+from limelight.v1 import video_pb2 as limelight_dot_v1_dot_video__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -45,6 +46,11 @@ class LimelightServiceStub:
                 request_serializer=limelight_dot_v1_dot_limelight__pb2.SegmentStreamRequest.SerializeToString,
                 response_deserializer=limelight_dot_v1_dot_limelight__pb2.SegmentStreamResponse.FromString,
                 _registered_method=True)
+        self.TrackVideo = channel.stream_stream(
+                '/limelight.v1.LimelightService/TrackVideo',
+                request_serializer=limelight_dot_v1_dot_video__pb2.TrackVideoRequest.SerializeToString,
+                response_deserializer=limelight_dot_v1_dot_video__pb2.TrackVideoResponse.FromString,
+                _registered_method=True)
 
 
 class LimelightServiceServicer:
@@ -65,6 +71,15 @@ class LimelightServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TrackVideo(self, request_iterator, context):
+        """TrackVideo follows through a video what an instruction or explicit queries ask for: the config
+        first, then the file's bytes or live frames; back come the plan, every frame's instances with
+        ids that stay the same, and a summary.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LimelightServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +92,11 @@ def add_LimelightServiceServicer_to_server(servicer, server):
                     servicer.SegmentStream,
                     request_deserializer=limelight_dot_v1_dot_limelight__pb2.SegmentStreamRequest.FromString,
                     response_serializer=limelight_dot_v1_dot_limelight__pb2.SegmentStreamResponse.SerializeToString,
+            ),
+            'TrackVideo': grpc.stream_stream_rpc_method_handler(
+                    servicer.TrackVideo,
+                    request_deserializer=limelight_dot_v1_dot_video__pb2.TrackVideoRequest.FromString,
+                    response_serializer=limelight_dot_v1_dot_video__pb2.TrackVideoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +154,33 @@ class LimelightService:
             '/limelight.v1.LimelightService/SegmentStream',
             limelight_dot_v1_dot_limelight__pb2.SegmentStreamRequest.SerializeToString,
             limelight_dot_v1_dot_limelight__pb2.SegmentStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrackVideo(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/limelight.v1.LimelightService/TrackVideo',
+            limelight_dot_v1_dot_video__pb2.TrackVideoRequest.SerializeToString,
+            limelight_dot_v1_dot_video__pb2.TrackVideoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ The contract of Limelight, version 1."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from limelight.v1 import limelight_pb2 as _limelight_pb2
+from limelight.v1 import video_pb2 as _video_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -37,6 +38,11 @@ class LimelightServiceStub:
     """Segment answers one image with the instances that an instruction or explicit queries ask for."""
     SegmentStream: _grpc.UnaryStreamMultiCallable[_limelight_pb2.SegmentStreamRequest, _limelight_pb2.SegmentStreamResponse]
     """SegmentStream does the same and tells each step as it happens; the last event is `done`."""
+    TrackVideo: _grpc.StreamStreamMultiCallable[_video_pb2.TrackVideoRequest, _video_pb2.TrackVideoResponse]
+    """TrackVideo follows through a video what an instruction or explicit queries ask for: the config
+    first, then the file's bytes or live frames; back come the plan, every frame's instances with
+    ids that stay the same, and a summary.
+    """
 
 @_typing.type_check_only
 class LimelightServiceAsyncStub(LimelightServiceStub):
@@ -47,6 +53,11 @@ class LimelightServiceAsyncStub(LimelightServiceStub):
     """Segment answers one image with the instances that an instruction or explicit queries ask for."""
     SegmentStream: _aio.UnaryStreamMultiCallable[_limelight_pb2.SegmentStreamRequest, _limelight_pb2.SegmentStreamResponse]  # type: ignore[assignment]
     """SegmentStream does the same and tells each step as it happens; the last event is `done`."""
+    TrackVideo: _aio.StreamStreamMultiCallable[_video_pb2.TrackVideoRequest, _video_pb2.TrackVideoResponse]  # type: ignore[assignment]
+    """TrackVideo follows through a video what an instruction or explicit queries ask for: the config
+    first, then the file's bytes or live frames; back come the plan, every frame's instances with
+    ids that stay the same, and a summary.
+    """
 
 class LimelightServiceServicer(metaclass=_abc_1.ABCMeta):
     """LimelightService turns plain words into pixel-exact masks. It is the public door."""
@@ -66,5 +77,16 @@ class LimelightServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_limelight_pb2.SegmentStreamResponse], _abc.AsyncIterator[_limelight_pb2.SegmentStreamResponse]]:
         """SegmentStream does the same and tells each step as it happens; the last event is `done`."""
+
+    @_abc_1.abstractmethod
+    def TrackVideo(
+        self,
+        request_iterator: _MaybeAsyncIterator[_video_pb2.TrackVideoRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_video_pb2.TrackVideoResponse], _abc.AsyncIterator[_video_pb2.TrackVideoResponse]]:
+        """TrackVideo follows through a video what an instruction or explicit queries ask for: the config
+        first, then the file's bytes or live frames; back come the plan, every frame's instances with
+        ids that stay the same, and a summary.
+        """
 
 def add_LimelightServiceServicer_to_server(servicer: LimelightServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

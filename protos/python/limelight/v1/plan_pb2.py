@@ -25,23 +25,25 @@ _sym_db = _symbol_database.Default()
 from limelight.v1 import media_pb2 as limelight_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17limelight/v1/plan.proto\x12\x0climelight.v1\x1a\x18limelight/v1/media.proto\"I\n\x0c\x43onceptQuery\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12)\n\texemplars\x18\x02 \x03(\x0b\x32\x16.limelight.v1.Exemplar\"<\n\x08\x45xemplar\x12\x1e\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x11.limelight.v1.Box\x12\x10\n\x08negative\x18\x02 \x01(\x08\"L\n\tSelection\x12\"\n\x02\x62y\x18\x01 \x01(\x0e\x32\x16.limelight.v1.SelectBy\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"\xd5\x01\n\x04Plan\x12+\n\x07include\x18\x01 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12+\n\x07\x65xclude\x18\x02 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12\'\n\x06select\x18\x03 \x01(\x0b\x32\x17.limelight.v1.Selection\x12\x0e\n\x06review\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12*\n\x07outcome\x18\x06 \x01(\x0e\x32\x19.limelight.v1.PlanOutcome*\xf1\x01\n\x08SelectBy\x12\x19\n\x15SELECT_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12SELECT_BY_LEFTMOST\x10\x01\x12\x17\n\x13SELECT_BY_RIGHTMOST\x10\x02\x12\x15\n\x11SELECT_BY_TOPMOST\x10\x03\x12\x18\n\x14SELECT_BY_BOTTOMMOST\x10\x04\x12\x15\n\x11SELECT_BY_LARGEST\x10\x05\x12\x16\n\x12SELECT_BY_SMALLEST\x10\x06\x12\x1c\n\x18SELECT_BY_NEAREST_CENTER\x10\x07\x12\x1b\n\x17SELECT_BY_HIGHEST_SCORE\x10\x08*\xaa\x01\n\x0bPlanOutcome\x12\x1c\n\x18PLAN_OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLAN_OUTCOME_OK\x10\x01\x12\x18\n\x14PLAN_OUTCOME_RETRIED\x10\x02\x12\x19\n\x15PLAN_OUTCOME_DEGRADED\x10\x03\x12\x18\n\x14PLAN_OUTCOME_REFUSED\x10\x04\x12\x19\n\x15PLAN_OUTCOME_EXPLICIT\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17limelight/v1/plan.proto\x12\x0climelight.v1\x1a\x18limelight/v1/media.proto\"I\n\x0c\x43onceptQuery\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12)\n\texemplars\x18\x02 \x03(\x0b\x32\x16.limelight.v1.Exemplar\"<\n\x08\x45xemplar\x12\x1e\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x11.limelight.v1.Box\x12\x10\n\x08negative\x18\x02 \x01(\x08\"L\n\tSelection\x12\"\n\x02\x62y\x18\x01 \x01(\x0e\x32\x16.limelight.v1.SelectBy\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"\x93\x01\n\x0e\x43onceptQueries\x12+\n\x07include\x18\x01 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12+\n\x07\x65xclude\x18\x02 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12\'\n\x06select\x18\x03 \x01(\x0b\x32\x17.limelight.v1.Selection\"\xd5\x01\n\x04Plan\x12+\n\x07include\x18\x01 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12+\n\x07\x65xclude\x18\x02 \x03(\x0b\x32\x1a.limelight.v1.ConceptQuery\x12\'\n\x06select\x18\x03 \x01(\x0b\x32\x17.limelight.v1.Selection\x12\x0e\n\x06review\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12*\n\x07outcome\x18\x06 \x01(\x0e\x32\x19.limelight.v1.PlanOutcome*\xf1\x01\n\x08SelectBy\x12\x19\n\x15SELECT_BY_UNSPECIFIED\x10\x00\x12\x16\n\x12SELECT_BY_LEFTMOST\x10\x01\x12\x17\n\x13SELECT_BY_RIGHTMOST\x10\x02\x12\x15\n\x11SELECT_BY_TOPMOST\x10\x03\x12\x18\n\x14SELECT_BY_BOTTOMMOST\x10\x04\x12\x15\n\x11SELECT_BY_LARGEST\x10\x05\x12\x16\n\x12SELECT_BY_SMALLEST\x10\x06\x12\x1c\n\x18SELECT_BY_NEAREST_CENTER\x10\x07\x12\x1b\n\x17SELECT_BY_HIGHEST_SCORE\x10\x08*\xaa\x01\n\x0bPlanOutcome\x12\x1c\n\x18PLAN_OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLAN_OUTCOME_OK\x10\x01\x12\x18\n\x14PLAN_OUTCOME_RETRIED\x10\x02\x12\x19\n\x15PLAN_OUTCOME_DEGRADED\x10\x03\x12\x18\n\x14PLAN_OUTCOME_REFUSED\x10\x04\x12\x19\n\x15PLAN_OUTCOME_EXPLICIT\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'limelight.v1.plan_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SELECTBY']._serialized_start=499
-  _globals['_SELECTBY']._serialized_end=740
-  _globals['_PLANOUTCOME']._serialized_start=743
-  _globals['_PLANOUTCOME']._serialized_end=913
+  _globals['_SELECTBY']._serialized_start=649
+  _globals['_SELECTBY']._serialized_end=890
+  _globals['_PLANOUTCOME']._serialized_start=893
+  _globals['_PLANOUTCOME']._serialized_end=1063
   _globals['_CONCEPTQUERY']._serialized_start=67
   _globals['_CONCEPTQUERY']._serialized_end=140
   _globals['_EXEMPLAR']._serialized_start=142
   _globals['_EXEMPLAR']._serialized_end=202
   _globals['_SELECTION']._serialized_start=204
   _globals['_SELECTION']._serialized_end=280
-  _globals['_PLAN']._serialized_start=283
-  _globals['_PLAN']._serialized_end=496
+  _globals['_CONCEPTQUERIES']._serialized_start=283
+  _globals['_CONCEPTQUERIES']._serialized_end=430
+  _globals['_PLAN']._serialized_start=433
+  _globals['_PLAN']._serialized_end=646
 # @@protoc_insertion_point(module_scope)

@@ -203,6 +203,42 @@ class Selection(_message.Message):
 Global___Selection: _TypeAlias = Selection  # noqa: Y015
 
 @_typing.final
+class ConceptQueries(_message.Message):
+    """ConceptQueries are the queries of a request that needs no planner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCLUDE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    SELECT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def include(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConceptQuery]:
+        """What is wanted: the union of these. At least one, at most 32 with `exclude` counted in."""
+
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConceptQuery]:
+        """What is taken away."""
+
+    @_builtins.property
+    def select(self) -> Global___Selection:
+        """Which of the rest are kept. Unset: all."""
+
+    def __init__(
+        self,
+        *,
+        include: _abc.Iterable[Global___ConceptQuery] | None = ...,
+        exclude: _abc.Iterable[Global___ConceptQuery] | None = ...,
+        select: Global___Selection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["select", b"select"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "include", b"include", "select", b"select"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConceptQueries: _TypeAlias = ConceptQueries  # noqa: Y015
+
+@_typing.final
 class Plan(_message.Message):
     """Plan says what to segment. The answer is the union of `include`, less the instances of `exclude`,
     reviewed where asked, then `select`: a rank counts only what passed the review.

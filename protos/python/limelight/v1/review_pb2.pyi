@@ -39,3 +39,27 @@ VERDICT_ACCEPTED: Verdict.ValueType  # 1
 VERDICT_REJECTED: Verdict.ValueType  # 2
 """The planner rejected it."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+class _ReviewMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReviewModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REVIEW_MODE_UNSPECIFIED: _ReviewMode.ValueType  # 0
+    """As the plan says."""
+    REVIEW_MODE_ALWAYS: _ReviewMode.ValueType  # 1
+    """Always."""
+    REVIEW_MODE_NEVER: _ReviewMode.ValueType  # 2
+    """Never."""
+
+class ReviewMode(_ReviewMode, metaclass=_ReviewModeEnumTypeWrapper):
+    """ReviewMode says when the planner looks at the candidates before they are answered."""
+
+REVIEW_MODE_UNSPECIFIED: ReviewMode.ValueType  # 0
+"""As the plan says."""
+REVIEW_MODE_ALWAYS: ReviewMode.ValueType  # 1
+"""Always."""
+REVIEW_MODE_NEVER: ReviewMode.ValueType  # 2
+"""Never."""
+Global___ReviewMode: _TypeAlias = ReviewMode  # noqa: Y015

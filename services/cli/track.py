@@ -1,0 +1,405 @@
+"""`limelight track`: one video, followed from its first frame to its last."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from PIL import ImageColor
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from limelight import (
+    Client,
+    LimelightError,
+    TimeRange,
+    TrackedFrame,
+    TrackingEvent,
+    TrackPlanned,
+    TrackProgress,
+    TrackSummary,
+)
+from services.cli import options
+from services.cli.connection import resolve
+from services.cli.console import Exit, err, fail, fail_call, out
+from services.cli.footage import Footage, footage_of
+from services.cli.segment import queries_of
+from services.cli.tables import plan_line
+from services.cli.tracked_files import Background, TrackFiles, TrackFileWriter
+from services.codecs.images import decode
+from services.codecs.videos.selection import FrameSelection
+from services.codecs.videos.sources import source_of
+from services.errors import InvalidMedia, ServiceError
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  limelight track clip.mp4 "the dog on the left" --overlay out.mp4
+
+  limelight track clip.mp4 --phrase dog --phrase "red ball" --json tracks.jsonl
+
+  limelight track frames/ "the girl" --cutout girl.webm --background beach.jpg
+
+  ffmpeg -i rtsp://camera/stream -f matroska - | limelight track - --phrase person --json -
+
+[bold]--json[/bold] writes a line with the plan, one a frame, and a summary
+
+  {"plan": {...}, "at_frame": 0, "cause": "start"}
+
+  {"frame": 0, "time_s": 0.0, "instances": [{"id", "label", "score", "box", "mask", ...}], ...}
+
+  {"summary": "...", "frames": 60, "objects": [{"id", "label", "first_frame", ...}], ...}
+"""
+
+
+def track(
+    clip: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIP",
+            help="A video's file, a folder of pictures, - for standard input, or camera:0.",
+        ),
+    ],
+    instruction: Annotated[
+        str | None,
+        typer.Argument(metavar="[INSTRUCTION]", help="What you want, in plain words."),
+    ] = None,
+    phrase: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PHRASE", help="A noun phrase instead of an instruction; may be repeated."
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="x0,y0,x1,y1[:neg]",
+            help="A box, in pixels of the first frame, around an example of what is wanted, or "
+            "(:neg) is not; may be repeated. With one --phrase it refines the phrase.",
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.mp4", help="Write the video with colored masks and ids."),
+    ] = None,
+    cutout: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.webm", help="Write what was found on transparency."),
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOR|IMAGE",
+            help="Put what was found on a color (white, '#ff8800') or on a picture.",
+        ),
+    ] = None,
+    background_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.mp4",
+            help="Where --background is written. Default: CLIP-background.mp4, in this folder.",
+        ),
+    ] = None,
+    json_lines: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write JSON Lines, frame by frame; - prints them."
+        ),
+    ] = None,
+    coco: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the tracks as COCO annotations.")
+    ] = None,
+    youtube_vos: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the tracks as YouTube-VOS annotations."),
+    ] = None,
+    threshold: options.Threshold = None,
+    max_objects: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Track at most this many at once, the best first."),
+    ] = None,
+    stride: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Track every N-th frame.")
+    ] = 1,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            min=16, max=8192, metavar="PIXELS", help="Scale frames down to this longer side."
+        ),
+    ] = None,
+    start: Annotated[
+        float, typer.Option("--from", min=0, metavar="SECONDS", help="Begin there.")
+    ] = 0.0,
+    end: Annotated[
+        float | None, typer.Option("--to", min=0, metavar="SECONDS", help="End there.")
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=240, metavar="N", help="Frames a second of a folder of pictures."
+        ),
+    ] = 25.0,
+    review: Annotated[
+        bool | None,
+        typer.Option(
+            "--review/--no-review",
+            help="Whether the planner looks at the candidates. Default: as its plan says.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="Time limit. Default: as long as it takes."
+        ),
+    ] = None,
+    address: options.Address = None,
+    name: options.Name = "default",
+    state_dir: options.StateDir = None,
+) -> None:
+    """Track things through a video: say what you want, get masks with ids that stay the same.
+
+    A connection that is cut is made again, and the stream goes on where it was.
+    """
+    queries = queries_of(phrase or [], box or [])
+    if (instruction is None) == (queries is None):
+        fail("give either an INSTRUCTION or --phrase / --box", Exit.USAGE, "limelight track -h")
+    if end is not None and end <= start:
+        fail("--to must be after --from", Exit.USAGE)
+    title = _title(clip)
+    files = _files(
+        title, overlay, cutout, background, background_out, json_lines, coco, youtube_vos
+    )
+    selection = FrameSelection(start, end, stride, max_side or 0)
+    console = err()
+    try:
+        footage = footage_of(source_of(clip, rate=rate), selection, files.drawn)
+    except ServiceError as fault:
+        fail(fault.message, Exit.USAGE)
+    except OSError as fault:
+        fail(f"{fault.filename or clip}: {fault.strerror}", Exit.USAGE)
+    where = resolve(address, state_dir, name)
+    report = _Report(out(), quiet=files.json_lines is sys.stdout)
+    writer = _opened(files, title)
+    try:
+        with (
+            footage,
+            Client(where) as client,
+            client.track(
+                footage.video,
+                instruction,
+                queries=queries,
+                score_threshold=threshold,
+                max_objects=max_objects,
+                review=review,
+                stride=stride,
+                max_side=max_side,
+                time_range=TimeRange(start, end) if start or end is not None else None,
+                timeout=timeout,
+            ) as events,
+            writer,
+            _progress(console) as bar,
+        ):
+            _follow(events, footage, writer, bar, report)
+    except LimelightError as error:
+        fail_call(error, where)
+    except InvalidMedia as fault:
+        fail(fault.message)
+    except OSError as fault:
+        fail(f"{fault.filename or clip}: {fault.strerror or fault}")
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    report.show(events.resumed)
+    for path in writer.written:
+        console.print(f"[dim]wrote[/dim] {path}", soft_wrap=True)
+
+
+def _follow(
+    events: Iterable[TrackingEvent],
+    footage: Footage,
+    writer: TrackFileWriter,
+    bar: "_TrackBar",
+    report: "_Report",
+) -> None:
+    for event in events:
+        match event:
+            case TrackPlanned():
+                writer.planned(event)
+                report.planned(event)
+            case TrackedFrame(index=index):
+                writer.frame(event, partial(footage.pixels, index), lambda: footage.rate)
+                bar.frame()
+            case TrackProgress():
+                bar.progress(event)
+            case TrackSummary():
+                writer.summary(event)
+                report.summary = event
+
+
+class _Report:
+    """The answer for a reader: plans as they come, at the end a line an object."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self.summary: TrackSummary | None = None
+
+    def planned(self, event: TrackPlanned) -> None:
+        if not self._quiet:
+            line = plan_line(event.plan)
+            if event.frame_index:
+                line.append(f"  from frame {event.frame_index} on", "dim")
+            self._console.print(line)
+
+    def show(self, cuts: int) -> None:
+        summary = self.summary
+        if summary is None or self._quiet:
+            return
+        if summary.objects:
+            self._console.print(_table(summary))
+        if summary.summary:
+            style = "" if summary.objects else "yellow"
+            self._console.print(Text(summary.summary, style=style))
+        if summary.warning:
+            self._console.print(Text(summary.warning, style="yellow"))
+        parts = [f"{summary.frames} frames"]
+        if summary.dropped:
+            parts.append(f"{summary.dropped} dropped")
+        if summary.resumed or cuts:
+            parts.append(f"went on {summary.resumed + cuts} times after a cut")
+        parts += [f"{model.role} {model.name}" for model in summary.models]
+        self._console.print(Text(" · ".join(parts), style="dim"))
+
+
+def _table(summary: TrackSummary) -> Table:
+    """One row an object."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, style in (("id", "right"), ("label", "left"), ("frames", "right")):
+        table.add_column(heading, justify=style)  # type: ignore[arg-type]
+    table.add_column("first", justify="right")
+    table.add_column("last", justify="right")
+    table.add_column("pixels", justify="right")
+    for item in summary.objects:
+        table.add_row(
+            str(item.id),
+            Text(item.label, style="cyan"),
+            str(item.frames),
+            str(item.first_frame),
+            str(item.last_frame),
+            f"{item.pixels:,}",
+        )
+    return table
+
+
+class _TrackBar:
+    """Progress on a terminal; silent elsewhere, where the report is enough."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._task = TaskID(0)
+        self._frames = 0
+        if progress is not None:
+            self._task = progress.add_task("tracking", total=None, frames="", speed="")
+
+    def frame(self) -> None:
+        """One more is done."""
+        self._frames += 1
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self._frames, frames=str(self._frames))
+
+    def progress(self, event: TrackProgress) -> None:
+        """The service tells how far it is."""
+        if self._progress is None:
+            return
+        expected = event.frames_expected
+        self._progress.update(
+            self._task,
+            total=expected or None,
+            frames=f"{self._frames}/{expected}" if expected else str(self._frames),
+            speed=f"{event.frames_per_s:.1f}/s" if event.frames_per_s else "",
+        )
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[_TrackBar]:
+    if not console.is_terminal:
+        yield _TrackBar(None)
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[frames]}"),
+        TextColumn("[dim]{task.fields[speed]}"),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+    ) as progress:
+        yield _TrackBar(progress)
+
+
+def _title(clip: str) -> str:
+    """What files that belong to the clip are called after."""
+    if clip == "-":
+        return "stdin"
+    return Path(clip).stem.replace(":", "-") or "clip"
+
+
+def _files(
+    title: str,
+    overlay: Path | None,
+    cutout: Path | None,
+    background: str | None,
+    background_out: Path | None,
+    json_lines: Path | None,
+    coco: Path | None,
+    youtube_vos: Path | None,
+) -> TrackFiles:
+    """What is to be written. Ends the command on an unusable path or background."""
+    if background is None and background_out is not None:
+        fail("--background-out needs --background", Exit.USAGE)
+    if background is not None:
+        background_out = background_out or Path(f"{title}-background.mp4")
+    for path, suffix in ((overlay, ".mp4"), (cutout, ".webm"), (background_out, ".mp4")):
+        if path is not None and path.suffix.lower() != suffix:
+            fail(f"{path}: this is written as {suffix}", Exit.USAGE)
+    lines: Path | TextIO | None = json_lines
+    if json_lines is not None and str(json_lines) == "-":
+        lines = sys.stdout
+    for written in (overlay, cutout, background_out, lines, coco, youtube_vos):
+        if isinstance(written, Path) and not written.parent.is_dir():
+            fail(f"{written}: there is no folder {written.parent}", Exit.USAGE)
+    behind: Background = (255, 255, 255) if background is None else _background(background)
+    return TrackFiles(overlay, cutout, background_out, behind, lines, coco, youtube_vos)
+
+
+def _background(text: str) -> Background:
+    try:
+        if Path(text).is_file():
+            return decode(Path(text).read_bytes())
+        red, green, blue = ImageColor.getcolor(text, "RGB")  # type: ignore[misc]
+    except ServiceError as fault:
+        fail(f"--background {text!r}: {fault.message}", Exit.USAGE)
+    except ValueError:
+        fail(f"--background {text!r} is neither a file nor a color", Exit.USAGE)
+    return red, green, blue
+
+
+def _opened(files: TrackFiles, title: str) -> TrackFileWriter:
+    try:
+        return TrackFileWriter(files, title)
+    except OSError as fault:
+        fail(f"{fault.filename}: {fault.strerror}", Exit.USAGE)
