@@ -118,6 +118,10 @@ train-tiny: $(READY) ## Train both tiny checkpoints from nothing, at once, a cor
 .train-planner:
 	$(WITH_ALLOCATOR) $(BIN)/python -m training.planner.train
 
+.PHONY: train-tracker
+train-tracker: $(READY) ## Train a tracker, for videos, around the shipped detector (resumes)
+	$(WITH_ALLOCATOR) $(BIN)/python -m training.tracker.train
+
 .PHONY: eval
 eval: $(READY) ## Measure the shipped checkpoints through the public API: every figure, into out/eval
 	@mkdir -p out/eval

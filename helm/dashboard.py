@@ -129,6 +129,28 @@ ROWS: dict[str, list[Panel]] = {
             },
         ),
         Panel(
+            "Videos being tracked",
+            "short",
+            {"{{application}}": "sum by (application) (ray_limelight_track_sessions)"},
+        ),
+        Panel(
+            "Frames tracked",
+            "cps",
+            {
+                "{{application}}": "sum by (application) "
+                "(rate(ray_limelight_track_frames_total[5m]))"
+            },
+        ),
+        Panel(
+            "Lag of a frame",
+            "s",
+            {
+                "{{application}}": quantile(
+                    0.95, "ray_limelight_track_lag_seconds", by="application"
+                )
+            },
+        ),
+        Panel(
             "Cache bytes",
             "bytes",
             {

@@ -13,7 +13,9 @@ import yaml
 from services.gateway.settings import Settings as GatewaySettings
 from services.local.runtime import RUNTIME
 from services.planner.settings import PlannerSettings
+from services.replica import leaving
 from services.segmenter.settings import SegmenterSettings
+from services.tracker.settings import TrackerSettings
 from tests.chart.conftest import CHART, PROFILES, Manifest, Render, named, pods
 from tests.chart.schemas import faults
 
@@ -21,6 +23,10 @@ pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = ("planner", "segmenter")
+# The applications of each cluster.
+HOSTED = {"planner": ("planner",), "segmenter": ("segmenter", "tracker")}
+SETTINGS = {"planner": PlannerSettings, "segmenter": SegmenterSettings, "tracker": TrackerSettings}
+TRACKER = Path(__file__).parent / "laptop-tracker.yaml"
 ALL_APIS = ("monitoring.coreos.com/v1",)
 ROUTE = ("grpcRoute.enabled=true", "grpcRoute.parentRefs[0].name=edge")
 REDIS = (
@@ -35,7 +41,8 @@ REDIS = (
 
 @pytest.fixture(params=PROFILES)
 def manifests(request: pytest.FixtureRequest, render: Render) -> list[Manifest]:
-    return render(request.param, *ROUTE, apis=ALL_APIS)
+    files = (TRACKER,) if request.param == "laptop" else ()
+    return render(request.param, *ROUTE, apis=ALL_APIS, files=files)
 
 
 def serve_config(service: Manifest) -> dict[str, Any]:
@@ -96,9 +103,9 @@ def test_replicas_run_as_everything_was_tested(manifests: list[Manifest]) -> Non
             assert profile.items() <= env.items(), name
     for model in MODELS:
         served = serve_config(named(manifests, "RayService", model))["grpc_options"]
-        expected = [
-            path for path in RUNTIME.grpc_servicers if model in path or "replica_pb2" in path
-        ]
+        hosted = [f".{name}_pb2" for name in (*HOSTED[model], "replica")]
+        expected = [path for path in RUNTIME.grpc_servicers if any(name in path for name in hosted)]
+        assert len(expected) == len(hosted)
         assert served["grpc_servicer_functions"] == expected
 
 
@@ -113,18 +120,41 @@ def test_the_runtime_profile_in_the_chart_is_the_projects(part: str) -> None:
 
 
 def test_serves_arguments_are_settings_of_the_services(manifests: list[Manifest]) -> None:
-    for model, settings in (("planner", PlannerSettings), ("segmenter", SegmenterSettings)):
-        (application,) = serve_config(named(manifests, "RayService", model))["applications"]
-        assert application["import_path"] == f"services.{model}.app:build"
-        assert application["name"] == model
-        settings(**application["args"])  # refuses what it does not know
+    for model in MODELS:
+        applications = serve_config(named(manifests, "RayService", model))["applications"]
+        assert tuple(application["name"] for application in applications) == HOSTED[model]
+        for application in applications:
+            name = application["name"]
+            assert application["import_path"] == f"services.{name}.app:build"
+            SETTINGS[name](**application["args"])  # refuses what it does not know
+
+
+def test_a_release_without_a_tracker(render: Render) -> None:
+    manifests = render("laptop")
+    service = named(manifests, "RayService", "segmenter")
+    assert [one["name"] for one in serve_config(service)["applications"]] == ["segmenter"]
+    _, worker = (pod for _, pod in pods([service]))
+    assert "lifecycle" not in worker["spec"]["containers"][0]
+    gateway = named(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert "LIMELIGHT_GATEWAY_TRACKER_ADDRESS" not in {one["name"] for one in gateway["env"]}
+
+
+def test_replicas_of_both_fit_into_the_pods(manifests: list[Manifest]) -> None:
+    """The segmenter's and the tracker's least, and their most, at once."""
+    service = named(manifests, "RayService", "segmenter")
+    (group,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    applications = serve_config(service)["applications"]
+    for count, least in (("minReplicas", "min_replicas"), ("maxReplicas", "max_replicas")):
+        for resource, each in (("num-cpus", "replica_cpus"), ("num-gpus", "replica_gpus")):
+            there = float(group["rayStartParams"][resource]) * group[count]
+            assert there >= sum(one["args"][least] * one["args"][each] for one in applications)
 
 
 def test_traces_of_all_three_go_to_one_receiver(render: Render) -> None:
-    traced = render("laptop", "tracing.endpoint=collector:4317")
+    traced = render("laptop", "tracing.endpoint=collector:4317", files=(TRACKER,))
     for model in MODELS:
-        (application,) = serve_config(named(traced, "RayService", model))["applications"]
-        assert application["args"]["otlp_endpoint"] == "collector:4317"
+        for application in serve_config(named(traced, "RayService", model))["applications"]:
+            assert application["args"]["otlp_endpoint"] == "collector:4317"
     gateway = named(traced, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     env = {one["name"]: one.get("value") for one in gateway["env"]}
     assert env["LIMELIGHT_GATEWAY_OTLP_ENDPOINT"] == "collector:4317"
@@ -152,13 +182,19 @@ def test_whatever_ends_has_time_to_finish(manifests: list[Manifest]) -> None:
     """A replica drains within its pod's grace period, and that within the old cluster's."""
     for model in MODELS:
         service = named(manifests, "RayService", model)
-        (application,) = serve_config(service)["applications"]
-        drain_s = application["args"]["drain_s"]
-        for name, pod in pods([service]):
-            assert pod["spec"]["terminationGracePeriodSeconds"] > drain_s, name
-        assert service["spec"]["rayClusterDeletionDelaySeconds"] > drain_s
+        head, worker = (pod["spec"]["terminationGracePeriodSeconds"] for _, pod in pods([service]))
+        own, *_ = (one["args"]["drain_s"] for one in serve_config(service)["applications"])
+        # A head runs no replicas, and is not replaced before its grace period is over.
+        assert own < head <= own + 15
+        for application in serve_config(service)["applications"]:
+            drain_s = application["args"]["drain_s"]
+            assert worker > drain_s
+            assert service["spec"]["rayClusterDeletionDelaySeconds"] > drain_s
     gateway = named(manifests, "Deployment")["spec"]["template"]["spec"]
     env = {one["name"]: one.get("value") for one in gateway["containers"][0]["env"]}
+    # The longest stream ends within the grace period of the pod that tracks it.
+    _, tracker = serve_config(named(manifests, "RayService", "segmenter"))["applications"]
+    assert float(env["LIMELIGHT_GATEWAY_STREAM_S"]) <= tracker["args"]["drain_s"]
     pre_stop = int(gateway["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
     drain_s = int(env["LIMELIGHT_GATEWAY_DRAIN_S"])
     assert gateway["terminationGracePeriodSeconds"] > pre_stop + drain_s
@@ -179,6 +215,19 @@ def test_the_gateway_calls_the_services_pods(manifests: list[Manifest]) -> None:
         assert env[f"LIMELIGHT_GATEWAY_{model.upper()}_ADDRESS"] == (
             f"dns:///{name}.masks.svc:{port['port']}"
         )
+    tracker = env["LIMELIGHT_GATEWAY_TRACKER_ADDRESS"]
+    assert tracker == env["LIMELIGHT_GATEWAY_SEGMENTER_ADDRESS"]
+
+
+def test_a_pod_of_the_tracker_ends_with_its_last_session(manifests: list[Manifest]) -> None:
+    service = named(manifests, "RayService", "segmenter")
+    _, worker = (pod for _, pod in pods([service]))
+    (container,) = worker["spec"]["containers"]
+    program, module, name, port, request_s = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert (program, module, name) == ("python", "-m", leaving.__name__)
+    assert int(port) in [one["containerPort"] for one in container["ports"]]
+    segmenter, _ = serve_config(service)["applications"]
+    assert float(request_s) >= segmenter["args"]["drain_s"]
 
 
 def test_only_the_gateway_reaches_serve(manifests: list[Manifest]) -> None:

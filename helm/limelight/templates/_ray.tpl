@@ -3,8 +3,26 @@ The parts of a model's Ray cluster. All take (dict "root" $ "component" "segment
 .Values.segmenter).
 */}}
 
-{{/* Serve's configuration: one application, whose arguments are the service's settings. */}}
-{{- define "limelight.serveConfig" -}}
+{{/* What a cluster hosts: itself, and the tracker beside the segmenter. A list as JSON. */}}
+{{- define "limelight.hosted" -}}
+{{- if and (eq .component "segmenter") .root.Values.tracker.enabled -}}
+{{- list .component "tracker" | toJson -}}
+{{- else -}}
+{{- list .component | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Seconds a pod and an old cluster get: those of the longest drain of what they host. */}}
+{{- define "limelight.rayGraceSeconds" -}}
+{{- $longest := int .model.drainSeconds -}}
+{{- range include "limelight.hosted" . | fromJsonArray -}}
+{{- $longest = max $longest (int (index $.root.Values .).drainSeconds) -}}
+{{- end -}}
+{{- include "limelight.graceSeconds" (dict "drainSeconds" $longest) -}}
+{{- end -}}
+
+{{/* An application's arguments, which are its service's settings: (dict "root" $ "model" ...). */}}
+{{- define "limelight.serveArguments" -}}
 {{- $model := .model -}}
 {{- $args := dict
   "min_replicas" (int $model.replicas.min)
@@ -16,22 +34,31 @@ The parts of a model's Ray cluster. All take (dict "root" $ "component" "segment
 -}}
 {{- with .root.Values.tracing.endpoint }}{{ $_ := set $args "otlp_endpoint" . }}{{ end -}}
 {{- with $model.model }}{{ $_ := set $args "model" . }}{{ end -}}
-{{- $args = merge (deepCopy $model.settings) $args -}}
+{{- toYaml (merge (deepCopy $model.settings) $args) -}}
+{{- end -}}
+
+{{/* Serve's configuration: an application a service. */}}
+{{- define "limelight.serveConfig" -}}
+{{- $hosted := include "limelight.hosted" . | fromJsonArray -}}
 proxy_location: EveryNode
 http_options: {host: 0.0.0.0, port: 8000}
 grpc_options:
   port: 9000
   grpc_servicer_functions:
     {{- range $path := .root.Files.Get "files/servicers.json" | fromJsonArray }}
-    {{- if or (contains $.component $path) (contains "replica_pb2" $path) }}
+    {{- range $name := append $hosted "replica" }}
+    {{- if contains (printf ".%s_pb2" $name) $path }}
     - {{ $path }}
     {{- end }}
     {{- end }}
+    {{- end }}
 applications:
-  - name: {{ .component }}
-    import_path: services.{{ .component }}.app:build
-    route_prefix: /{{ .component }}
-    args: {{- toYaml $args | nindent 6 }}
+  {{- range $name := $hosted }}
+  - name: {{ $name }}
+    import_path: services.{{ $name }}.app:build
+    route_prefix: /{{ $name }}
+    args: {{- include "limelight.serveArguments" (dict "root" $.root "model" (index $.root.Values $name)) | nindent 6 }}
+  {{- end }}
 {{- end -}}
 
 {{/* The environment: the runtime profile that everything is tested with, and where models are. */}}
@@ -77,7 +104,6 @@ applications:
 serviceAccountName: {{ include "limelight.name" .root }}-models
 {{- include "limelight.pullSecrets" .root }}
 securityContext: {{- include "limelight.podSecurity" .root | nindent 2 }}
-terminationGracePeriodSeconds: {{ include "limelight.graceSeconds" .model }}
 volumes: {{- include "limelight.rayVolumes" . | nindent 2 }}
 {{- end -}}
 
