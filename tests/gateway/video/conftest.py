@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
+import numpy as np
 import pytest
 
 from limelight.v1 import limelight_pb2_grpc, video_pb2
@@ -52,6 +53,20 @@ def clip() -> bytes:
 def long_clip() -> bytes:
     """A file that can be read as it comes: 240 frames in 60 GOPs, more than a session takes."""
     return Clip("matroska", frames=240, codec_options=X264 | {"bf": "0", "g": "4"}).make()
+
+
+def large_clip() -> bytes:
+    """480 frames of noise, 37 MiB."""
+    noise = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
+    return Clip(
+        "matroska",
+        "mjpeg",
+        480,
+        (320, 240),
+        "yuvj420p",
+        codec_options={"qmin": "1", "qmax": "1"},
+        source=[noise] * 480,
+    ).make()
 
 
 def config(*phrases: str, **fields: object) -> video_pb2.TrackConfig:
@@ -154,3 +169,24 @@ async def track(stub: Stub, content: bytes, wanted: video_pb2.TrackConfig) -> Cl
 def ids(frames: Sequence[video_pb2.TrackedFrame]) -> dict[int, list[int]]:
     """The ids in each frame."""
     return {frame.frame_index: [item.object_id for item in frame.instances] for frame in frames}
+
+
+async def fill(client: Client, content: bytes) -> int:
+    """Send a file by MiB until no credits come for it; how many were sent."""
+    for sent, at in enumerate(range(0, len(content), 2**20)):
+        while client.room == 0:
+            if not await _granted(client):
+                return sent
+        await client.call.write(Request(chunk=content[at : at + 2**20]))
+        client.room -= 1
+    raise AssertionError("all of it was taken")
+
+
+async def _granted(client: Client) -> bool:
+    """Wait for credits, or until progress was told three times without any: three seconds."""
+    times = 0
+    while times < 3 and client.room == 0:
+        response = await client.read()
+        assert response is not None
+        times += response.WhichOneof("event") == "progress"
+    return client.room > 0

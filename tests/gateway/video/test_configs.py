@@ -16,7 +16,8 @@ from tests.gateway.video.conftest import (
     Request,
     Stub,
     config,
-    long_clip,
+    fill,
+    large_clip,
     make_track_settings,
 )
 from tests.gateway.video.tracker import StandInTracker
@@ -189,26 +190,11 @@ async def test_more_media_than_credits_are_refused(
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         client = Client(limelight_pb2_grpc.LimelightServiceStub(channel), config("dog"))
         await client.start()
-        await client.send(long_clip(), end=False)
-        await until(lambda: len(tracker.groups()) == 1)
-        while client.room > 0:  # until the gateway takes no more
-            await client.call.write(Request(chunk=bytes(2**20)))
-            client.room -= 1
-            if client.room == 0:
-                await settled(client)
+        await fill(client, large_clip())
         await client.call.write(Request(chunk=b"one too many"))
         fault = fault_of(await refusal(client))
         assert (fault.reason, fault.field) == ("MESSAGE_INVALID", "chunk")
     await gateway.drain()
-
-
-async def settled(client: Client) -> None:
-    """Take the credits that come; none of them after the gateway is as full as it gets."""
-    progress = 0
-    while progress < 3 and client.room == 0:
-        response = await client.read()
-        assert response is not None
-        progress += response.WhichOneof("event") == "progress"
 
 
 MEDIA: dict[str, tuple[bytes, str]] = {

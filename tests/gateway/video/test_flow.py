@@ -3,13 +3,11 @@
 import asyncio
 
 import grpc
-import numpy as np
 import pytest
 
 from limelight.v1 import limelight_pb2_grpc
 from services.gateway.app import Gateway, start
 from services.rpc.tracking import TRACK_FLOW
-from tests.codecs.videos.clips import Clip
 from tests.conftest import Clock, Until
 from tests.gateway.peers import Peers
 from tests.gateway.video.conftest import (
@@ -17,6 +15,8 @@ from tests.gateway.video.conftest import (
     Request,
     Stub,
     config,
+    fill,
+    large_clip,
     long_clip,
     make_track_settings,
     track,
@@ -77,44 +77,13 @@ async def test_a_client_that_reads_nothing_stops_the_chain_up_to_its_own_media(
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         client = Client(stub, config("dog", frame_window=1))
         await client.start()
-        content = large_clip()
-        chunks = [content[at : at + 2**20] for at in range(0, len(content), 2**20)]
-        sent = 0
-        while client.room > 0 and sent < len(chunks):
-            await client.call.write(Request(chunk=chunks[sent]))
-            sent += 1
-            client.room -= 1
-            if client.room == 0:
-                await exhausted(client)
+        sent = await fill(client, large_clip())
         # A MiB ahead, the window of the contract, and the groups under way to the tracker, whose
         # answers nobody takes: each holds about a MiB.
-        assert 8 < sent <= 1 + 8 + TRACK_FLOW.window + 3 < len(chunks)
+        assert 8 < sent <= 1 + 8 + TRACK_FLOW.window + 3
         assert len(tracker.groups()) < 30
         client.call.cancel()
     await gateway.drain()
-
-
-def large_clip() -> bytes:
-    """480 frames of noise, 37 MiB."""
-    noise = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
-    return Clip(
-        "matroska",
-        "mjpeg",
-        480,
-        (320, 240),
-        "yuvj420p",
-        codec_options={"qmin": "1", "qmax": "1"},
-        source=[noise] * 480,
-    ).make()
-
-
-async def exhausted(client: Client) -> None:
-    """Until there are credits again, or there were none for three seconds."""
-    times = 0
-    while times < 3 and client.room == 0:
-        response = await client.read()
-        assert response is not None
-        times += response.WhichOneof("event") == "progress"
 
 
 async def test_a_tracker_that_holds_frames_back_is_given_what_it_waits_for(
