@@ -97,7 +97,7 @@ async def test_a_tracker_that_holds_frames_back_is_given_what_it_waits_for(
 async def test_a_client_that_sends_nothing_is_given_up(
     peers: Peers, tracker: StandInTracker, until: Until
 ) -> None:
-    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=0.4))
+    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=1.5))
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         for first in ([], [Request(config=config("dog"))]):
@@ -128,12 +128,12 @@ async def test_a_busy_gateway_is_not_an_idle_client(
     peers: Peers, tracker: StandInTracker, clip: bytes
 ) -> None:
     tracker.hold = asyncio.Event()
-    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=0.4))
+    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=1.5))
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         client = Client(limelight_pb2_grpc.LimelightServiceStub(channel), config("dog"))
         await client.start()
         await client.send(clip)
-        await progress(client, 8)  # a tenth of a second each
+        await progress(client, 6)  # a quarter of the time each
         tracker.hold.set()
         await client.rest()
         assert client.summary.frames == 48
