@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from training.tracker.losses import LEAST_CELLS
 from training.tracker.pool import WindowPool
 from training.tracker.tracking import BatchedTracker, Memory
-from training.tracker.windows import FULL, HeldOutWindows, WindowSizes
+from training.tracker.windows import FULL, WindowSizes, held_out_windows
 
 FRAMES = 32
 _LEAST_SEEN = 0.4
@@ -52,20 +50,10 @@ class TrackerFigures:
         """
         sizes = WindowSizes(FRAMES, sizes.image, sizes.masks)
         pool = WindowPool(encode, sizes, clips, device, workers)
-        loader = DataLoader(
-            HeldOutWindows(sizes, clips),
-            batch_size=None,
-            collate_fn=partial(_as_it_is),
-            num_workers=workers,
-        )
-        for window in loader:
+        for window in held_out_windows(sizes, clips, workers):
             pool.add([window])
         shown = pool.visibility[:, :, 0] >= _LEAST_SEEN
         return cls(pool, np.argwhere(shown))
-
-
-def _as_it_is(window: object) -> object:
-    return window
 
 
 @torch.no_grad()

@@ -6,15 +6,13 @@ draw from follows from its number alone: `WindowPool.advance` waits until they a
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from services.segmenter.preprocessing import normalized
-from training.tracker.windows import TrainingWindows, Window, WindowSizes
+from training.tracker.windows import Window, WindowSizes, training_windows
 
 MAX_OBJECTS = 6  # of a clip of sticker world
 _CHUNK = 128  # frames in one pass through the backbone
@@ -62,7 +60,7 @@ class WindowPool:
         if self._source is None:
             # A resumed run does not need what has left the ring.
             self.filled = max(self.filled, count - self.capacity)
-            self._source = self._windows(self.filled)
+            self._source = training_windows(self.sizes, self.filled, self._workers)
         while self.filled < count:
             began = time.monotonic()
             some = [
@@ -92,19 +90,3 @@ class WindowPool:
             self.visibility[row] = 0
             self.visibility[row, :count] = window.visibility
         self.filled += len(windows)
-
-    def _windows(self, first: int) -> Iterator[Window]:
-        loader = DataLoader(
-            TrainingWindows(self.sizes, first),
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=self._workers,
-            prefetch_factor=4 if self._workers else None,
-            in_order=True,
-        )
-        yield from loader
-
-
-def _as_it_is(window: Any) -> Any:
-    # Arrays go through pipes: shared memory is scarce in some containers.
-    return window

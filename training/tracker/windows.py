@@ -3,13 +3,15 @@
 What the tracker learns from, before any of it is a tensor on the training device.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from services.segmenter.preprocessing import to_model_input
 from training.world.backgrounds import PLAIN, WIDE
@@ -95,29 +97,44 @@ def _drawn(clip: Clip, indices: list[int], sizes: WindowSizes, quality: int | No
     return Window(pixels, coverage, visibility)
 
 
-class TrainingWindows(Dataset[Window]):
-    """Training windows by number, for worker processes."""
+class NumberedWindows(Dataset[Window]):
+    """Windows that `draw` makes of consecutive numbers, for worker processes."""
 
-    def __init__(self, sizes: WindowSizes, first: int) -> None:
-        self._sizes, self._first = sizes, first
+    def __init__(
+        self, draw: Callable[[int, WindowSizes], Window], sizes: WindowSizes, numbers: range
+    ) -> None:
+        self._draw, self._sizes, self._numbers = draw, sizes, numbers
 
     def __len__(self) -> int:
-        return len(TRAINING) - self._first
+        return len(self._numbers)
 
     def __getitem__(self, index: int) -> Window:
         torch.set_num_threads(1)
-        return training_window(self._first + index, self._sizes)
+        return self._draw(self._numbers[index], self._sizes)
 
 
-class HeldOutWindows(Dataset[Window]):
-    """The first validation clips, for worker processes."""
+def training_windows(sizes: WindowSizes, first: int, workers: int) -> Iterator[Window]:
+    """Training windows from the number `first` on; with `workers` 0, drawn in between."""
+    return _loaded(NumberedWindows(training_window, sizes, range(first, len(TRAINING))), workers)
 
-    def __init__(self, sizes: WindowSizes, count: int) -> None:
-        self._sizes, self._count = sizes, count
 
-    def __len__(self) -> int:
-        return self._count
+def held_out_windows(sizes: WindowSizes, count: int, workers: int) -> Iterator[Window]:
+    """The first `count` validation clips."""
+    return _loaded(NumberedWindows(held_out_window, sizes, range(count)), workers)
 
-    def __getitem__(self, index: int) -> Window:
-        torch.set_num_threads(1)
-        return held_out_window(index, self._sizes)
+
+def _loaded(windows: NumberedWindows, workers: int) -> Iterator[Window]:
+    loader = DataLoader(
+        windows,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        in_order=True,
+    )
+    yield from loader
+
+
+def _as_it_is(window: Any) -> Any:
+    # Arrays go through pipes: shared memory is scarce in some containers.
+    return window

@@ -34,6 +34,11 @@ def whole(value: object, name: str) -> int:
     return count
 
 
+def whole_or_0(value: object, name: str) -> int:
+    """The same, or 0, which stands in requests for what is unset."""
+    return 0 if value is None else whole(value, name)
+
+
 def number(value: object, name: str) -> float:
     """Any number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
@@ -42,6 +47,11 @@ def number(value: object, name: str) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} is out of range: {shown(value)}") from None
+
+
+def number_or_none(value: object, name: str) -> float | None:
+    """Any number, if there is one."""
+    return None if value is None else number(value, name)
 
 
 def seconds(value: object, name: str) -> float:

@@ -86,12 +86,8 @@ class Want:
                 content=image_bytes(image),
                 accept_damaged=arguments.truth(self.accept_damaged, "accept_damaged"),
             ),
-            score_threshold=None
-            if self.score_threshold is None
-            else arguments.number(self.score_threshold, "score_threshold"),
-            max_instances=0
-            if self.max_instances is None
-            else arguments.whole(self.max_instances, "max_instances"),
+            score_threshold=arguments.number_or_none(self.score_threshold, "score_threshold"),
+            max_instances=arguments.whole_or_0(self.max_instances, "max_instances"),
             mask_format=MASK_FORMAT.to_proto(member(MaskFormat, self.mask_format, "mask format")),
             review=REVIEW_MODE.to_proto(review_mode(self.review)),
             renders=[

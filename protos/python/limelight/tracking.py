@@ -91,15 +91,13 @@ class TrackWant:
             raise TypeError("exclude and select go with phrases and queries")
         config = video_pb2.TrackConfig(
             objects=map(object_to_proto, self.objects),
-            score_threshold=None
-            if self.score_threshold is None
-            else arguments.number(self.score_threshold, "score_threshold"),
-            max_objects=_whole_or_0(self.max_objects, "max_objects"),
+            score_threshold=arguments.number_or_none(self.score_threshold, "score_threshold"),
+            max_objects=arguments.whole_or_0(self.max_objects, "max_objects"),
             mask_format=MASK_FORMAT.to_proto(member(MaskFormat, self.mask_format, "mask format")),
             review=REVIEW_MODE.to_proto(review_mode(self.review)),
             range=None if self.time_range is None else range_to_proto(self.time_range),
             stride=arguments.whole(self.stride, "stride"),
-            max_side=_whole_or_0(self.max_side, "max_side"),
+            max_side=arguments.whole_or_0(self.max_side, "max_side"),
             changed_only=arguments.truth(self.changed_only, "changed_only"),
             frame_window=FRAME_WINDOW,
             live=live,
@@ -115,10 +113,6 @@ class TrackWant:
                     selection_to_proto(arguments.selection(self.select, "select"))
                 )
         return config
-
-
-def _whole_or_0(value: int | None, name: str) -> int:
-    return 0 if value is None else arguments.whole(value, name)
 
 
 class TrackCall:

@@ -44,8 +44,7 @@ class VideoFileSource:
         self._task = task
         self._range = task.range or TimeRange()
         self._limits = limits
-        self._reading = BlockingWork(executor)
-        self._writing = BlockingWork(executor)
+        self._work = BlockingWork(executor)
         self._ahead_bytes = ahead_bytes
         self._moved = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -87,14 +86,14 @@ class VideoFileSource:
             self._moved.clear()
             await self._moved.wait()
         if not self._closed:  # what comes after the end of the range is not looked at
-            await self._writing.run(self._spool.write, content)
+            await self._work.run(self._spool.write, content)
 
     async def frame(self, content: bytes, timestamp_s: float) -> None:
         raise AssertionError("the intake has no live frames for a file")
 
     async def end(self) -> None:
         if not self._closed:
-            await self._writing.run(self._spool.finish)
+            await self._work.run(self._spool.finish)
 
     async def prepare(self) -> None:
         await self._read(self._prepare)
@@ -149,7 +148,7 @@ class VideoFileSource:
         self._moved.set()
         stopped = asyncio.Event()
         try:
-            return await self._reading.run(function, *args, stopped.is_set)
+            return await self._work.run(function, *args, stopped.is_set)
         finally:
             stopped.set()
 
