@@ -67,6 +67,23 @@ StateDir = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Instruction = Annotated[
+    str | None,
+    typer.Argument(metavar="[INSTRUCTION]", help="What you want, in plain words."),
+]
+Phrases = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PHRASE", help="A noun phrase instead of an instruction; may be repeated."
+    ),
+]
+Review = Annotated[
+    bool | None,
+    typer.Option(
+        "--review/--no-review",
+        help="Whether the planner looks at the candidates. Default: as its plan says.",
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(

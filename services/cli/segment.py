@@ -45,16 +45,8 @@ def segment(
     image: Annotated[
         str, typer.Argument(metavar="IMAGE", help="A picture's file, or - for standard input.")
     ],
-    instruction: Annotated[
-        str | None,
-        typer.Argument(metavar="[INSTRUCTION]", help="What you want, in plain words."),
-    ] = None,
-    phrase: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PHRASE", help="A noun phrase instead of an instruction; may be repeated."
-        ),
-    ] = None,
+    instruction: options.Instruction = None,
+    phrase: options.Phrases = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,13 +88,7 @@ def segment(
         int | None,
         typer.Option(min=1, metavar="N", help="Answer at most this many, best scores first."),
     ] = None,
-    review: Annotated[
-        bool | None,
-        typer.Option(
-            "--review/--no-review",
-            help="Whether the planner looks at the candidates. Default: as its plan says.",
-        ),
-    ] = None,
+    review: options.Review = None,
     accept_damaged: options.AcceptDamaged = False,
     timeout: options.Timeout = 120.0,
     address: options.Address = None,

@@ -73,16 +73,8 @@ def track(
             help="A video's file, a folder of pictures, - for standard input, or camera:0.",
         ),
     ],
-    instruction: Annotated[
-        str | None,
-        typer.Argument(metavar="[INSTRUCTION]", help="What you want, in plain words."),
-    ] = None,
-    phrase: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PHRASE", help="A noun phrase instead of an instruction; may be repeated."
-        ),
-    ] = None,
+    instruction: options.Instruction = None,
+    phrase: options.Phrases = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,13 +144,7 @@ def track(
             min=0.1, max=240, metavar="N", help="Frames a second of a folder of pictures."
         ),
     ] = 25.0,
-    review: Annotated[
-        bool | None,
-        typer.Option(
-            "--review/--no-review",
-            help="Whether the planner looks at the candidates. Default: as its plan says.",
-        ),
-    ] = None,
+    review: options.Review = None,
     timeout: Annotated[
         float | None,
         typer.Option(
