@@ -1,60 +1,20 @@
 """`python -m training.evaluation`: measure a deployment, or the shipped checkpoints."""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from limelight import LimelightError
 from services.cli.console import Exit, err, fail, fail_call, out
-from services.cli.starting import starting
 from services.codecs import strict_json
 from services.errors import CheckpointError
 from services.local.models import StackEngine, stack_config
-from services.local.state import StackConfig
-from services.local.temporary import temporary_stack
 from training.evaluation.floors import FLOORS, GATE_INSTRUCTIONS, GATE_SCENES, Bounds
 from training.evaluation.measuring import Measured, Measurement, measure
 from training.evaluation.report import show
-from training.evaluation.worlds import World
-from training.world import splits
-
-
-class Split(StrEnum):
-    """Whose seeds; only held-out ones may be reported."""
-
-    HELD_OUT = "held-out"
-    VALIDATION = "validation"
-    TRAINING = "training"
-
-
-class Worlds(StrEnum):
-    """Which renderers' scenes."""
-
-    OWN = "own"
-    SECOND = "second"
-    BOTH = "both"
-
-    @property
-    def each(self) -> tuple[World, ...]:
-        return tuple(World) if self is Worlds.BOTH else (World(self.value),)
-
-
-# Scenes between two lines of a log.
-_LOG_EVERY = 50
+from training.evaluation.running import Split, Worlds, deployment, progress_bar, seeds_of
 
 _Bound = Annotated[float | None, typer.Option(min=0.0, max=1.0, metavar="0..1")]
 _Model = Annotated[str | None, typer.Option(metavar="PATH|HUB_ID", help="For the local stack.")]
@@ -136,7 +96,7 @@ def main(
     scored = reliability_scenes if reliability is not None else 0
     wanted = [
         Measurement(
-            one, split.value, _seeds(one, split, first, scenes), per_scene, perfect_plans, scored
+            one, split.value, seeds_of(one, split, first, scenes), per_scene, perfect_plans, scored
         )
         for one in world.each
     ]
@@ -150,7 +110,7 @@ def main(
     except CheckpointError as exc:
         fail(str(exc), Exit.USAGE)
     measured = []
-    with _deployment(address, config) as where:
+    with deployment(address, config) as where:
         for one in wanted:
             measured.append(_measured(where, one, concurrency))
             show(measured[-1].report, out())
@@ -172,60 +132,14 @@ def main(
         fail("; ".join(broken))
 
 
-def _seeds(world: World, split: Split, first: int, scenes: int) -> range:
-    if split is Split.HELD_OUT:
-        seeds = world.held_out
-    elif world is World.SECOND:
-        fail("the second world has held-out seeds alone: add --world own", Exit.USAGE)
-    else:
-        seeds = splits.VALIDATION if split is Split.VALIDATION else splits.TRAINING
-    if len(seeds[first : first + scenes]) < scenes:
-        fail(f"the {split} split has only {len(seeds)} seeds", Exit.USAGE)
-    return seeds[first : first + scenes]
-
-
 def _measured(address: str, wanted: Measurement, concurrency: int) -> Measured:
     try:
-        with _bar(err(), f"{wanted.world} world", wanted.steps) as step:
+        with progress_bar(err(), f"{wanted.world} world", wanted.steps) as step:
             return asyncio.run(measure(address, wanted, concurrency, step))
     except* LimelightError as group:
         error = group.exceptions[0]
         assert isinstance(error, LimelightError)
         fail_call(error, address)
-
-
-@contextlib.contextmanager
-def _deployment(address: str | None, config: StackConfig) -> Iterator[str]:
-    """The address to ask; without one, of a stack that lives as long as this context."""
-    if address is not None:
-        yield address
-        return
-    with contextlib.ExitStack() as stack:
-        with starting(err()) as on_change:
-            state = stack.enter_context(temporary_stack(config, on_change))
-        yield state.addresses["gateway"]
-
-
-@contextlib.contextmanager
-def _bar(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
-        task = shown.add_task(name, total=total)
-
-        def step() -> None:
-            shown.advance(task)
-            done = round(shown.tasks[task].completed)
-            # A log gets a line now and then instead of a bar that moves.
-            if not console.is_terminal and (done % _LOG_EVERY == 0 or done == total):
-                console.print(f"{name}: asked about {done} of {total} scenes")
-
-        yield step
 
 
 if __name__ == "__main__":

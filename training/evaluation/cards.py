@@ -1,7 +1,8 @@
 """`python -m training.evaluation.cards`: puts measured figures where people read them.
 
 `make eval` -> out/eval -> lines between two marks in the model cards and in the project's README,
-and the charts beside the weights. What people wrote around the marks stays as it is.
+and the charts beside the weights. What people wrote around the marks stays as it is. Scenes
+(figures.json) and clips (clips.json) are measured apart; what was not measured stays, too.
 """
 
 import json
@@ -14,12 +15,16 @@ import typer
 
 from services.planner.settings import SHIPPED as SHIPPED_PLANNER
 from services.segmenter.settings import SHIPPED as SHIPPED_SEGMENTER
+from services.segmenter.video.settings import SHIPPED as SHIPPED_TRACKER
+from training.evaluation.clip_report import TOGETHER
 
 BEGIN = "<!-- figures: written by training.evaluation.cards -->"
+CLIPS_BEGIN = "<!-- figures of clips: written by training.evaluation.cards -->"
 END = "<!-- end of figures -->"
 
 SEGMENTER, PLANNER = SHIPPED_SEGMENTER.name, SHIPPED_PLANNER.name
-_SHIPPED = {SEGMENTER: SHIPPED_SEGMENTER, PLANNER: SHIPPED_PLANNER}
+TRACKER = SHIPPED_TRACKER.name
+_SHIPPED = {SEGMENTER: SHIPPED_SEGMENTER, PLANNER: SHIPPED_PLANNER, TRACKER: SHIPPED_TRACKER}
 _TITLES = {"own": "own renderer", "second": "second renderer"}
 _CHARTS = ("confusion", "reliability")  # beside the segmenter's weights
 
@@ -47,6 +52,15 @@ _CARD = {
     "  other things still there": "negatives.stayed",
 }
 
+_CLIPS = {
+    "HOTA": "hota",
+    "IDF1": "idf1",
+    "identity switches a clip": "switches",
+    "mean IoU": "mean_iou",
+    "re-entries recovered": "recovery",
+    "cgF1 a frame": "cgf1",
+}
+
 Worlds = Mapping[str, Mapping[str, Any]]
 
 
@@ -60,34 +74,48 @@ def main(
     ] = None,
 ) -> None:
     """Put the figures of an evaluation into the model cards and the README, with its charts."""
-    worlds: Worlds = json.loads((folder / "figures.json").read_text(encoding="utf-8"))["worlds"]
-    for name, text in ((SEGMENTER, segmenter_figures(worlds)), (PLANNER, planner_figures(worlds))):
-        card = cards / name if cards else _SHIPPED[name]
-        _insert(card / "README.md", text)
-        for chart in _CHARTS if name == SEGMENTER else ():
-            for world in worlds:
-                drawn = folder / (f"{chart}-{world}.png" if len(worlds) > 1 else f"{chart}.png")
+    scenes, clips = (_read(folder / name) for name in ("figures.json", "clips.json"))
+    if scenes is None and clips is None:
+        raise typer.BadParameter(f"{folder} holds neither figures.json nor clips.json")
+    front = readme or Path(__file__).parents[2] / "README.md"
+    shipped = {name: cards / name if cards else folder for name, folder in _SHIPPED.items()}
+    if scenes is not None:
+        _insert(shipped[SEGMENTER] / "README.md", segmenter_figures(scenes))
+        _insert(shipped[PLANNER] / "README.md", planner_figures(scenes))
+        _insert(front, summary(scenes))
+        for chart in _CHARTS:
+            for world in scenes:
+                drawn = folder / (f"{chart}-{world}.png" if len(scenes) > 1 else f"{chart}.png")
                 if drawn.exists():
-                    shutil.copyfile(drawn, card / f"{chart}-{world}.png")
-    _insert(readme or Path(__file__).parents[2] / "README.md", summary(worlds))
+                    shutil.copyfile(drawn, shipped[SEGMENTER] / f"{chart}-{world}.png")
+    if clips is not None:
+        _insert(shipped[TRACKER] / "README.md", tracker_figures(clips))
+        _insert(front, clip_summary(clips), CLIPS_BEGIN)
 
 
-def _insert(page: Path, figures: str) -> None:
-    page.write_text(inserted(page.read_text(encoding="utf-8"), figures), encoding="utf-8")
+def _read(path: Path) -> Worlds | None:
+    if not path.exists():
+        return None
+    worlds: Worlds = json.loads(path.read_text(encoding="utf-8"))["worlds"]
+    return worlds
+
+
+def _insert(page: Path, figures: str, begin: str = BEGIN) -> None:
+    page.write_text(inserted(page.read_text(encoding="utf-8"), figures, begin), encoding="utf-8")
     print(page)
 
 
-def inserted(page: str, figures: str) -> str:
+def inserted(page: str, figures: str, begin: str = BEGIN) -> str:
     """`page` with `figures` between its two marks.
 
     Raises:
         ValueError: the page lacks a mark.
     """
-    head, begin, rest = page.partition(BEGIN)
+    head, found, rest = page.partition(begin)
     _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks the line {END if begin else BEGIN!r}")
-    return f"{head}{BEGIN}\n{figures.strip()}\n{END}{tail}"
+    if not found or not end:
+        raise ValueError(f"the page lacks the line {END if found else begin!r}")
+    return f"{head}{begin}\n{figures.strip()}\n{END}{tail}"
 
 
 def summary(worlds: Worlds) -> str:
@@ -110,6 +138,65 @@ def summary(worlds: Worlds) -> str:
             _table(["instructions exactly right", *names, "all"], exact),
         )
     )
+
+
+def clip_summary(worlds: Worlds) -> str:
+    """Markdown: what a reader asks first of clips, a row a world."""
+    rows = [
+        [
+            _TITLES[name],
+            *(_share(world["phrases"][key]) for key in _CLIPS.values()),
+            _share(world["families"][TOGETHER]["right"]),
+        ]
+        for name, world in worlds.items()
+    ]
+    table = _table(["clips", *_CLIPS, "instructions right"], rows)
+    return f"{_clips_measured(worlds)}\n\n{table}"
+
+
+def tracker_figures(worlds: Worlds) -> str:
+    """Markdown: masklets and instructions by family, a column a world."""
+    rows = [
+        [name, *(_share(world["phrases"][key]) for world in worlds.values())]
+        for name, key in {
+            **_CLIPS,
+            "DetA": "det_a",
+            "AssA": "ass_a",
+            "F1 of instances a frame": "positive_f1",
+            "correlation of presence a frame": "correlation",
+        }.items()
+    ]
+    rows.append(
+        ["re-entries in all", *(str(world["phrases"]["reentries"]) for world in worlds.values())]
+    )
+    names = dict.fromkeys(name for world in worlds.values() for name in world["families"])
+    instructions = [
+        [name, *(_of_family(world["families"].get(name)) for world in worlds.values())]
+        for name in names
+    ]
+    titles = [_TITLES[name] for name in worlds]
+    return "\n\n".join(
+        (
+            _clips_measured(worlds),
+            _table(["masklets of phrases", *titles], rows),
+            _table(["instructions right, of how many", *titles], instructions),
+        )
+    )
+
+
+def _of_family(one: Mapping[str, Any] | None) -> str:
+    return "" if one is None else f"{_share(one['right'])} of {one['asked']}"
+
+
+def _clips_measured(worlds: Worlds) -> str:
+    lines = []
+    for name, world in worlds.items():
+        last = world["first_seed"] + world["clips"] - 1
+        lines.append(
+            f"{_TITLES[name]}: {world['clips']} clips of {world['frames']} frames, "
+            f"{world['split']} seeds {world['first_seed']:,} to {last:,}"
+        )
+    return f"`make eval-clips`, through the public API. {'; '.join(lines).capitalize()}."
 
 
 def segmenter_figures(worlds: Worlds) -> str:

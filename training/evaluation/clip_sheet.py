@@ -46,6 +46,20 @@ def strip(
     return np.asarray(sheet)
 
 
+def stacked(sheets: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Sheets one below the other, each from the left edge on; uint8 ``[h, w, 3]``, RGB."""
+    width = max(sheet.shape[1] for sheet in sheets)
+    padded = [
+        np.pad(
+            sheet,
+            ((0, _GAP), (0, width - sheet.shape[1]), (0, 0)),
+            constant_values=_PAPER[0],
+        )
+        for sheet in sheets
+    ]
+    return np.concatenate(padded)
+
+
 def _picture(frame: ClipFrame, masks: Mapping[int, Mask], cuts: Sequence[int]) -> NDArray[np.uint8]:
     """One frame with its masks and ids; its index and time above it, and the shot where it is not
     the first; an id in brackets is of a "don't care" object."""

@@ -121,7 +121,7 @@ class TrackingFigures:
     """How well some clips were tracked, over all masks together as TrackEval combines sequences.
 
     Attributes:
-        clips: scores counted.
+        clips: that were scored.
         hota, det_a, ass_a: means over the 19 thresholds.
         idf1: at IoU 0.5.
         switches: identity switches a clip.
@@ -172,8 +172,12 @@ def score(frames: Sequence[PairedFrame], unseen: int = UNSEEN_FRAMES) -> Trackin
     )
 
 
-def figures(scores: Iterable[TrackingScore]) -> TrackingFigures:
+def figures(scores: Iterable[TrackingScore], clips: int | None = None) -> TrackingFigures:
     """The figures of some clips together.
+
+    Args:
+        scores: of every clip, or of every question about every clip.
+        clips: how many clips those are of; by default as many.
 
     Raises:
         ValueError: there is no clip.
@@ -187,12 +191,12 @@ def figures(scores: Iterable[TrackingScore]) -> TrackingFigures:
     returns = sum(one.reentries for one in counted)
     wanted = sum(one.wanted for one in counted)
     return TrackingFigures(
-        clips=len(counted),
+        clips=clips or len(counted),
         hota=float(tracks.hota.mean()),
         det_a=float(tracks.det_a.mean()),
         ass_a=float(tracks.ass_a.mean()),
         idf1=ids.idf1,
-        switches=sum(one.switches for one in counted) / len(counted),
+        switches=sum(one.switches for one in counted) / (clips or len(counted)),
         mean_iou=share_of(sum(one.iou_sum for one in counted), wanted),
         recovery=share_of(sum(one.recovered for one in counted), returns),
         reentries=returns,

@@ -103,9 +103,8 @@ class TrackerTask(TrainingTask):
 
     def batches(self, step: int, progress: float) -> Iterator[TrackingBatch]:
         recipe = self.recipe
-        late = progress >= recipe.long_from
-        length = recipe.long_frames if late else recipe.frames
-        # Longer ones take the memory and time of as many more objects.
+        length = recipe.length(progress)
+        # More frames take the memory and time of as many more objects.
         count = max(1, recipe.batch * recipe.frames // length)
         available = self.pool.advance(recipe.first + int(recipe.fresh * step))
         for part in range(recipe.accumulate):
@@ -166,7 +165,6 @@ class TrackerTask(TrainingTask):
             shown = batch.again if frame else batch.prompt
             track, mask = tracker.shown_mask(at, shown)
             seen = shown.flatten(1).amax(1) > 0
-            memory.features[frame] = tracker.remember(at, mask, seen, given=True)
         else:
             if given:
                 size = tracker.tracker.image_size
@@ -174,9 +172,10 @@ class TrackerTask(TrainingTask):
                 track = tracker.shown_points(at, *made(batch.coverage[0], size))
             else:
                 track = tracker.propagated(at, memory, frame, choice.kept)
-            mask = track.mask
+            mask = track.mask[:, None]
             seen = (mask > 0).flatten(1).any(1)
-            memory.features[frame] = tracker.remember(at, mask[:, None], seen, given=given)
+        if frame + 1 < choice.length:
+            memory.features[frame] = tracker.remember(at, mask, seen, given=given)
         memory.pointers[frame] = track.pointer
         if given or corrected:
             memory.conditioning.add(frame)

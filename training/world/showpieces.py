@@ -1,6 +1,6 @@
-"""The demo's pictures: ``python -m training.world.showpieces`` draws them.
+"""The demo's pictures and its clip: ``python -m training.world.showpieces`` draws them.
 
-Run once, when a picture changes; the files are committed beside `services.cli.demo`, which shows
+Run once, when one of them changes; the files are committed beside `services.cli.demo`, which shows
 them, so that the demo needs no training code.
 """
 
@@ -14,7 +14,11 @@ import numpy as np
 
 from limelight.masks import encode_rle
 from services.cli import demo, verify
+from training.world.casting import ShotPlan, Track
+from training.world.clip_files import write_mp4
+from training.world.clips import Clip, ClipObject
 from training.world.scenes import Placement, Scene, compose, save
+from training.world.splits import SHOWN
 from training.world.vocabulary import Vocabulary
 
 Color = tuple[int, int, int]
@@ -91,6 +95,60 @@ SHOWPIECES = (
 )
 
 
+CLIP_SIZE = 640, 400
+CLIP_FRAMES, CLIP_RATE = 60, 15.0
+# Bottom to top: concept, longer side as a share of the shorter side, and where it is at which
+# frame, as shares of the width and the height.
+CLIP_CAST = (
+    ("dog", 0.28, {0: (0.10, 0.76), 59: (0.90, 0.74)}),
+    ("house", 0.50, {0: (0.48, 0.62), 59: (0.48, 0.62)}),
+    ("girl", 0.36, {0: (0.84, 0.30), 30: (0.76, 0.26), 59: (0.82, 0.34)}),
+    ("dog", 0.26, {0: (0.22, 0.30), 14: (-0.14, 0.26), 34: (-0.14, 0.34), 59: (0.26, 0.36)}),
+)
+
+
+def walk() -> Clip:
+    """The demo's clip: one dog passes behind a tree, another leaves the frame and comes back."""
+    concepts = Vocabulary.load().by_name
+    width, height = CLIP_SIZE
+    times = np.arange(CLIP_FRAMES)
+    tracks = []
+    for number, (name, side, stops) in enumerate(CLIP_CAST, 1):
+        at = list(stops)
+        path = [np.interp(times, at, [stops[stop][axis] for stop in at]) for axis in (0, 1)]
+        still = name == "house"
+        tracks.append(
+            Track(
+                id=number,
+                concept=concepts[name],
+                centers=np.stack(path, axis=1) * CLIP_SIZE,
+                longer_side=np.full(CLIP_FRAMES, side * height),
+                degrees=np.zeros(CLIP_FRAMES) if still else 7.0 * np.sin(0.9 * times + number),
+                brightness=np.ones(CLIP_FRAMES),
+                mirrored=number == 1,
+            )
+        )
+    shot = ShotPlan(
+        first=0,
+        scenery=0,
+        camera=np.zeros((CLIP_FRAMES, 2), np.int64),
+        light=np.ones(CLIP_FRAMES),
+        tracks=tuple(tracks),
+    )
+    members = tuple(ClipObject(track.id, track.concept.name) for track in tracks)
+    return Clip(
+        seed=SHOWN[19],
+        width=width,
+        height=height,
+        rate=CLIP_RATE,
+        frame_count=CLIP_FRAMES,
+        objects=members,
+        cuts=(),
+        shots=(shot,),
+        backgrounds=("horizon",),
+    )
+
+
 def draw(piece: Showpiece, path: Path) -> Scene:
     """Write the picture; what is in it is where its line says."""
     concepts = Vocabulary.load().by_name
@@ -118,8 +176,8 @@ def truth(scene: Scene) -> dict[str, list[dict[str, Any]]]:
 
 
 def main() -> None:
-    """Draw every picture into a folder, by default the demo's own."""
-    parser = argparse.ArgumentParser(description="Draw the demo's pictures.")
+    """Draw every picture and the clip into a folder, by default the demo's own."""
+    parser = argparse.ArgumentParser(description="Draw the demo's pictures and its clip.")
     parser.add_argument("--out", type=Path, default=demo.PICTURES)
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +185,7 @@ def main() -> None:
         scene = draw(piece, folder / f"{piece.name}.png")
         if piece.name == verify.PICTURE:
             (folder / f"{piece.name}.json").write_text(json.dumps(truth(scene)) + "\n")
+    write_mp4(walk(), folder / demo.CLIP)
 
 
 if __name__ == "__main__":
