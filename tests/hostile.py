@@ -45,6 +45,7 @@ def hostile_images() -> Iterator[HostileImage]:
     yield from _lying_heifs()
     yield from _bad_shapes()
     yield from _spoiled_pixels()
+    yield from _much_work()
 
 
 def picture(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:
@@ -131,6 +132,42 @@ def tiff(entries: list[tuple[int, int, int, int]], tail: bytes = b"", following:
     )
     head = b"II*\0" + struct.pack("<IH", 8, len(entries))
     return head + directory + struct.pack("<I", following) + tail
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    """An ISO media box."""
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def nested_boxes(kind: bytes, depth: int) -> bytes:
+    """A box in a box, `depth` of them."""
+    content = b""
+    for _ in range(depth):
+        content = box(kind, content)
+    return content
+
+
+def with_boxes(heif: bytes, extra: bytes) -> bytes:
+    """The file with more boxes at the end of the one that describes it."""
+    at = heif.find(b"meta") - 4
+    (size,) = struct.unpack_from(">I", heif, at)
+    end = at + size
+    return (
+        heif[:at] + struct.pack(">I", size + len(extra)) + heif[at + 4 : end] + extra + heif[end:]
+    )
+
+
+def with_strip(data: bytes, strip: bytes) -> bytes:
+    """A little-endian TIFF of one strip with another one in its place."""
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, directory)
+    changed = bytearray(data + strip)
+    for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, entry)
+        if tag in (273, 279):
+            value = len(data) if tag == 273 else len(strip)
+            struct.pack_into("<HHII", changed, entry, tag, 4, 1, value)
+    return bytes(changed)
 
 
 def _tiff_entries(width: int, height: int, **changed: int) -> list[tuple[int, int, int, int]]:
@@ -455,3 +492,57 @@ def _spoiled_pixels() -> Iterator[HostileImage]:
         data = files[kind]
         spoilt = _patched(data, start, bytes(byte ^ 0xA5 for byte in data[start : start + 64]))
         yield HostileImage(f"{kind}-spoilt", spoilt, Reason.IMAGE_CORRUPT, False)
+
+
+def _much_work() -> Iterator[HostileImage]:
+    """Small files, or files of very many parts, that a decoder would work on for seconds."""
+    corrupt = Reason.IMAGE_CORRUPT
+    files = valid_images()
+    color = saved(Image.new("RGB", (7000, 7000), (9, 200, 100)), "JPEG", quality=30)
+    # Scans of one component of three, each over all 49 megapixels, in 20 bytes.
+    scan = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0\0\0"
+    before = color[: color.rfind(b"\xff\xda")]
+    scans = before + scan * 5000 + bytes(50_000) + b"\xff\xd9"
+    yield HostileImage("jpeg-sequential-scans", scans, corrupt)
+    yield HostileImage("jpeg-sequential-scans-without-end", scans[:-2], corrupt)
+    progressive = saved(Image.new("L", (7000, 7000)), "JPEG", progressive=True)
+    last = progressive[progressive.rfind(b"\xff\xda") : -2]
+    yield HostileImage("jpeg-many-large-scans", progressive[:-2] + last * 8 + b"\xff\xd9", corrupt)
+    small = saved(picture(), "JPEG", progressive=True)
+    tables = small[:-2] + b"\xff\xdb\0\x02" * 1_000_000 + b"\xff\xda" * 40 + b"\xff\xd9"
+    yield HostileImage("jpeg-tables-among-pixels", tables, corrupt)
+    sides = struct.pack("<I", 6999)[:3] * 2
+    yield HostileImage("webp-bare-canvas", _patched(files["webp-animated"], 24, sides), corrupt)
+    plain = saved(Image.new("RGB", (64, 64)), "WEBP", lossless=True)
+    giant = struct.pack("<I", 6999 | 6999 << 14)
+    yield HostileImage("webp-plain-giant", _patched(plain, 21, giant), corrupt)
+    screen = _patched(files["gif"], 6, struct.pack("<HH", 7000, 7000))
+    yield HostileImage("gif-bare-screen", screen, corrupt)
+    for kind in ("heic", "avif"):
+        data = files[kind]
+        at = data.find(b"ispe") + 8
+        declared = _patched(data, at, struct.pack(">II", 7000, 7000))
+        yield HostileImage(f"{kind}-plain-giant", declared, corrupt)
+        size = box(b"ispe", bytes(4) + struct.pack(">II", 96, 64))
+        for name, extra in {
+            "million-sizes": size * 200_000,
+            "many-boxes": box(b"free", b"") * 10_000,
+            "many-in-a-box": box(b"iprp", box(b"ipco", box(b"pixi", bytes(8)) * 10_000)),
+            "deep-boxes": nested_boxes(b"iprp", 400),
+            "long-locations": box(b"iloc", bytes(1 << 20)),
+            "long-references": box(b"iref", bytes(4) + box(b"dimg", bytes(1 << 17))),
+        }.items():
+            yield HostileImage(f"{kind}-{name}", with_boxes(data, extra), corrupt)
+    n = 1000
+    entries = [
+        (256, 4, 1, 64), (257, 4, 1, n), (258, 3, 1, 8), (259, 3, 1, 5), (262, 3, 1, 1),
+        (273, 4, n, 200), (277, 3, 1, 1), (278, 4, 1, 1), (279, 4, n, 200 + 4 * n),
+    ]  # fmt: skip
+    head = tiff(entries)
+    body = struct.pack(f"<{n}I", *[200 + 8 * n] * n) + struct.pack(f"<{n}I", *[1 << 20] * n)
+    shared = head + bytes(200 - len(head)) + body + bytes(1 << 20)
+    yield HostileImage("tiff-shared-strips", shared, corrupt)
+    packed = files["tiff-jpeg"]
+    at = packed.find(b"\xff\xda")
+    strip = packed[8:at] + (packed[at : at + 14] + b"\0\0") * 200 + b"\xff\xd9"
+    yield HostileImage("tiff-jpeg-scans", with_strip(packed, strip), corrupt)

@@ -9,6 +9,7 @@ warnings, so JPEGs are decoded by simplejpeg, which reports them (and takes a th
 import io
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ Rgb = NDArray[np.uint8]
 
 # Pixels converted at a time: bounds what conversion adds to the decoder's own memory.
 _BAND_PIXELS = 1 << 20
+# Bytes inflated at a time.
+_BAND_BYTES = 1 << 16
 
 # libjpeg's warnings (jerror.h) that say that it made up pixels.
 _JPEG_LOSSES = (
@@ -33,6 +36,17 @@ _JPEG_LOSSES = (
 )
 # Zeros at the end of a file that may be all that is left of its pixels.
 _PADDING = bytes(64)
+
+
+def prepare(threads: int) -> None:
+    """Load every decoder's library, and let those that use threads have at most so many."""
+    from PIL import AvifImagePlugin
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = threads
+    with suppress(ImportError):
+        from pillow_heif import options
+
+        options.DECODE_THREADS = threads
 
 
 def load(image: ImageFile.ImageFile, header: Header, *, damaged: bool) -> tuple[Rgb, str]:
@@ -48,7 +62,7 @@ def load(image: ImageFile.ImageFile, header: Header, *, damaged: bool) -> tuple[
     """
     declared = image.size
     if header.format == "JPEG":
-        return _jpeg(image, header)
+        return _jpeg(image, header, damaged=damaged)
     fault = header.fault
     try:
         image.load()
@@ -80,7 +94,7 @@ def on_white(rgba: NDArray[np.uint8]) -> Rgb:
 # --- JPEG -----------------------------------------------------------------------------------------
 
 
-def _jpeg(image: ImageFile.ImageFile, header: Header) -> tuple[Rgb, str]:
+def _jpeg(image: ImageFile.ImageFile, header: Header, *, damaged: bool) -> tuple[Rgb, str]:
     """Every pixel that libjpeg makes of the file, and its word on those that it made up."""
     # Of inks only the warnings are asked for; Pillow knows about Adobe's inversion.
     inks = image.mode == "CMYK"
@@ -96,6 +110,8 @@ def _jpeg(image: ImageFile.ImageFile, header: Header) -> tuple[Rgb, str]:
             fault = fault or _lost_below_zeros(header.essential, options)
         if any(loss in message.lower() for loss in _JPEG_LOSSES):
             fault = fault or message.removeprefix("Corrupt JPEG data: ")
+        if fault and not damaged:
+            raise ValueError(f"it has lost pixels, {fault}") from error
         try:
             pixels = simplejpeg.decode_jpeg(header.essential, strict=False, **options)
         except ValueError:
@@ -213,12 +229,15 @@ def _png_lengths(data: bytes) -> tuple[int, int]:
     """How many bytes of rows a PNG has, counted to what it needs; and how many that is."""
     stream = _png_stream(data)
     inflate = zlib.decompressobj()
-    present, packed = 0, stream.packed
-    while present < stream.needed and packed:
-        rows = inflate.decompress(packed, min(stream.needed - present, _BAND_PIXELS))
-        present += len(rows)
-        packed = inflate.unconsumed_tail
-        if not rows and not packed:
+    present = 0
+    # A piece at a time: what is left of it is copied with every call.
+    for start in range(0, len(stream.packed), _BAND_BYTES):
+        packed = stream.packed[start : start + _BAND_BYTES]
+        while packed and present < stream.needed:
+            rows = inflate.decompress(packed, min(stream.needed - present, _BAND_PIXELS))
+            present += len(rows)
+            packed = inflate.unconsumed_tail
+        if present >= stream.needed or inflate.eof:
             break
     return present, stream.needed
 

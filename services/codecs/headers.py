@@ -16,17 +16,23 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from services.errors import Reason
 
+# What is counted below is what a decoder goes through before, or instead of, the pixels.
 # Real files have tens of blocks before their pixels, and image data in blocks of 4 KiB and more.
 _MAX_BLOCKS = 4096
 _MAX_PNG_CHUNKS = 65536
 # A GIF of 32 MiB has some 130,000 sub-blocks; what stands before its pixels is small.
 _MAX_GIF_SUB_BLOCKS = 1 << 18
 _MAX_GIF_PREFIX = 4 << 20
-# A progressive JPEG has about ten scans; each one makes the decoder go over the whole image again.
+# Each scan makes a JPEG's decoder go over the whole image again. A sequential one has at most one
+# a component; libjpeg writes a progressive one with 10, or with 6 a component where it has inks.
 _MAX_SCANS = 32
+_SCANS_A_COMPONENT = 6
+# What further scans may add to the work, in pixels gone over.
+_EXTRA_SCAN_PIXELS = 200_000_000
 
 _MAX_JPEG_JUNK = 1 << 16
 
@@ -35,6 +41,15 @@ _MAX_JPEG_JUNK = 1 << 16
 _JPEG_PIXELS_A_BYTE = 1024
 _DEFLATE_RATIO = 1040
 _LZW_RATIO = 4096
+_FAX_RATIO = 1 << 14  # a bit a row
+_MODERN_RATIO = 1 << 15  # LZMA and Zstandard, of a plain picture
+# Formats that predict whole pictures have no such limit: a plain one of any size takes a few bytes,
+# and as long to decode as any other. Up to an empty frame of 4K they are taken on trust.
+_FREE_PIXELS = 1 << 23
+_LOSSY_PIXELS_A_BYTE = 1024
+_PREDICTED_PIXELS_A_BYTE = 4096
+# What an animation's first frame leaves bare of its canvas costs no bytes at all, but as much work.
+_BARE_PIXELS = 1 << 22
 
 
 class Malformed(Exception):
@@ -198,8 +213,9 @@ def _jpeg(data: bytes) -> Header:
     if frame is None:
         raise _corrupt("has pixels but no frame header")
     height, width = struct.unpack_from(">HH", frame, 1)
-    if progressive and data.count(b"\xff\xda", at) > _MAX_SCANS:
-        _check_scans(data, at)
+    scans = _most_scans(frame, progressive)
+    if data.count(b"\xff\xda", at) > scans:
+        _check_scans(data, at, scans)
     fault = ""
     if data.find(b"\xff\xd9", at) >= 0:
         parts.append(data[at:])
@@ -242,18 +258,32 @@ def _last_scan(data: bytes, at: int, frame: bytes, progressive: bool) -> tuple[i
     return at, "it ends before its last scans"
 
 
-def _check_scans(data: bytes, at: int) -> None:
-    """Raises where a JPEG whose first scan is at `at` has more scans than a picture needs."""
+def _most_scans(frame: bytes, progressive: bool) -> int:
+    """How many scans a JPEG of this frame header may have."""
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    components = max(1, min(frame[5], 4))
+    if not progressive:
+        return components
+    extra = _EXTRA_SCAN_PIXELS // max(1, height * width)
+    return min(_MAX_SCANS, _SCANS_A_COMPONENT * components + extra)
+
+
+def _check_scans(data: bytes, at: int, most: int) -> None:
+    """Raises where a JPEG whose first scan is at `at` has more scans than `most`."""
     scans = 0
-    while (found := _MARKER.search(data, at)) is not None:
+    for _ in range(_MAX_BLOCKS):
+        found = _MARKER.search(data, at)
+        if found is None:
+            return
         at = found.start()
         marker = data[at + 1]
         if marker == 0xD9 or at + 4 > len(data):
             return
         scans += marker == 0xDA
-        if scans > _MAX_SCANS:
-            raise _corrupt(f"has more than {_MAX_SCANS} scans")
+        if scans > most:
+            raise _corrupt(f"has more than {most} scans")
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise _corrupt(f"has more than {_MAX_BLOCKS} segments among its pixels")
 
 
 # --- PNG ----------------------------------------------------------------------------------------
@@ -347,13 +377,18 @@ def _gif(data: bytes) -> Header:
     x, y, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, at + 1)
     if frame_width == 0 or frame_height == 0:
         raise Malformed(Reason.IMAGE_BAD_SHAPE, "has a first frame of no size")
-    # What of the screen the first frame does not cover costs no bytes.
     screen = max(width, x + frame_width), max(height, y + frame_height)
-    most = math.prod(screen) - frame_width * frame_height + _LZW_RATIO * (len(data) - at)
+    bare = math.prod(screen) - frame_width * frame_height
+    most = min(bare, _bare_pixels(data)) + _LZW_RATIO * (len(data) - at)
     parts += [control, data[at:]]
     pixels = at + 10 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0) + 1
     # A frame may reach beyond the screen it is declared on; viewers enlarge the screen.
     return Header("GIF", (screen,), _gif_frames(data, pixels), 1, b"".join(parts), most)
+
+
+def _bare_pixels(data: bytes) -> int:
+    """How much of an animation's canvas its first frame may leave bare."""
+    return _BARE_PIXELS + _LOSSY_PIXELS_A_BYTE * len(data)
 
 
 def _gif_frames(data: bytes, at: int) -> int:
@@ -384,6 +419,10 @@ def _after_sub_blocks(data: bytes, at: int) -> int:
 def _webp(data: bytes) -> Header:
     first = data[12:16]
     frames = orientation = 1
+    essential, shown = _webp_pixels(data)
+    most = _FREE_PIXELS + len(data) * (
+        _LOSSY_PIXELS_A_BYTE if first == b"VP8 " else _PREDICTED_PIXELS_A_BYTE
+    )
     if first == b"VP8X":
         flags = data[20]
         width = 1 + int.from_bytes(data[24:27], "little")
@@ -391,6 +430,8 @@ def _webp(data: bytes) -> Header:
         if len(data) < 30:
             raise _corrupt("ends within its header")
         frames = 2 if flags & 0x02 else 1
+        if shown is not None:
+            most = min(most, shown) + min(width * height, _bare_pixels(data))
         if flags & 0x08:
             orientation = exif_orientation(_riff_chunk(data, b"EXIF"))
     elif first == b"VP8L":
@@ -404,7 +445,7 @@ def _webp(data: bytes) -> Header:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         raise _corrupt("does not begin with a WebP chunk")
-    return Header("WEBP", ((width, height),), frames, orientation, _webp_pixels(data))
+    return Header("WEBP", ((width, height),), frames, orientation, essential, most)
 
 
 _WEBP_PIXELS = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
@@ -412,11 +453,13 @@ _WEBP_PIXELS = (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L")
 _WEBP_METADATA = 0x20 | 0x08 | 0x04
 
 
-def _webp_pixels(data: bytes) -> bytes:
-    """The file without its metadata, its sizes those of what there is.
+def _webp_pixels(data: bytes) -> tuple[bytes, int | None]:
+    """The file without its metadata and the frames after its first, its sizes those of what there
+    is; and the pixels of that frame, None for a still picture.
 
     The size in its first bytes has been wrong in files whose pixels are all there.
     """
+    shown: int | None = None
     parts: list[bytes] = []
     declared = 8 + struct.unpack_from("<I", data, 4)[0]
     at = 12
@@ -435,11 +478,15 @@ def _webp_pixels(data: bytes) -> bytes:
                 body = bytes([body[0] & ~_WEBP_METADATA]) + body[1:]
             parts += [struct.pack("<4sI", kind, size), body, b"\0" * (size & 1)]
             has_picture |= kind in (b"ANMF", b"VP8 ", b"VP8L")
+            if kind == b"ANMF":
+                sides = (1 + int.from_bytes(body[i : i + 3], "little") for i in (6, 9))
+                shown = math.prod(sides)
+                break  # the first frame is the picture
         elif at >= declared:
             break  # not the file's
         at += 8 + size + (size & 1)
     content = b"".join(parts)
-    return b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content
+    return b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content, shown
 
 
 def _riff_chunk(data: bytes, name: bytes) -> bytes:
@@ -471,7 +518,15 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 # None, CCITT (three), LZW, JPEG, deflate (two numbers), PackBits, LZMA, Zstandard. Not the JPEG of
 # TIFF 6.0 (6), which nothing has written for decades and readers disagree on.
 _TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000}
-_TIFF_RATIOS = {1: 1, 5: _LZW_RATIO, 8: _DEFLATE_RATIO, 32946: _DEFLATE_RATIO, 32773: 128}
+_TIFF_RATIOS = {
+    1: 1, 2: _FAX_RATIO, 3: _FAX_RATIO, 4: _FAX_RATIO, 5: _LZW_RATIO, 7: 5 * _JPEG_PIXELS_A_BYTE,
+    8: _DEFLATE_RATIO, 32946: _DEFLATE_RATIO, 32773: 128,
+    34925: _MODERN_RATIO, 50000: _MODERN_RATIO,
+}  # fmt: skip
+# Some writers let plain tiles share their bytes; a decoder reads them once for each.
+_TIFF_SHARED = 8
+# A JPEG within a TIFF is sequential, so it has at most one scan a component.
+_TIFF_SCANS = 4
 
 
 def _tiff(data: bytes) -> Header:
@@ -515,13 +570,15 @@ def _tiff(data: bytes) -> Header:
     if not 1 <= samples <= 5:
         raise _unsupported(f"is a TIFF of {samples} samples a pixel")
     _check_tiff_layout(values, width, height, samples)
-    ratio = _TIFF_RATIOS.get(compression, 1 << 20)
+    ratio = _TIFF_RATIOS[compression]
     # A new directory after everything else, with no successor, and the header pointing to it.
     lengths = b"\0" * (len(data) % 2)
     fault = ""
     for offsets, counts in ((_STRIP_OFFSETS, _STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES)):
         if offsets in kept and counts in kept:
-            there, last = _tiff_lengths(data, order, kept[offsets], kept[counts])
+            columns = _tiff_strips(data, order, kept[offsets], kept[counts])
+            _check_strips(data, columns, compression)
+            there, last = _tiff_lengths(data, order, columns)
             if there and not _tiff_ends(compression, last):
                 fault = "a strip or tile is cut off"
             if len(there) > 4:
@@ -549,23 +606,48 @@ def _tiff(data: bytes) -> Header:
     )
 
 
-def _tiff_lengths(data: bytes, order: str, offsets: bytes, counts: bytes) -> tuple[bytes, bytes]:
-    """The lengths of the strips or tiles as far as the file has them, as 32-bit numbers, and the
-    bytes of the first that is shorter than it claims.
+_Columns = list[tuple[int, ...]]
 
-    Empty where the directory's entries `offsets` and `counts` claim no byte beyond its end: a
-    decoder must not take for pixels what we put there.
+
+def _tiff_strips(data: bytes, order: str, offsets: bytes, counts: bytes) -> _Columns:
+    """Where the strips or tiles begin, and the length that each claims; empty where the directory's
+    entries `offsets` and `counts` do not say.
     """
     columns = []
     for entry in (offsets, counts):
         _, kind, length = struct.unpack_from(order + "HHI", entry)
         code = {3: "H", 4: "I"}.get(kind)
         if code is None:
-            return b"", b""
+            return []
         fits = length * struct.calcsize(code) <= 4
         source, at = (entry, 8) if fits else (data, struct.unpack_from(order + "I", entry, 8)[0])
         columns.append(struct.unpack_from(f"{order}{length}{code}", source, at))
-    if len(columns[0]) != len(columns[1]):
+    return columns if len(columns[0]) == len(columns[1]) else []
+
+
+def _check_strips(data: bytes, columns: _Columns, compression: int) -> None:
+    """Raises where reading every strip or tile is far more work than reading the file."""
+    if not columns:
+        return
+    starts, claimed = columns
+    held = [max(0, min(length, len(data) - at)) for at, length in zip(starts, claimed, strict=True)]
+    if sum(held) > _TIFF_SHARED * len(data):
+        raise _corrupt("has strips or tiles that together are far longer than the file")
+    if compression == 7 and data.count(b"\xff\xda") > _TIFF_SCANS * len(held):
+        spans = zip(starts, held, strict=True)
+        scans = max(data.count(b"\xff\xda", at, at + length) for at, length in spans)
+        if scans > _TIFF_SCANS:
+            raise _corrupt(f"has a strip or tile of more than {_TIFF_SCANS} scans")
+
+
+def _tiff_lengths(data: bytes, order: str, columns: _Columns) -> tuple[bytes, bytes]:
+    """The lengths of the strips or tiles as far as the file has them, as 32-bit numbers, and the
+    bytes of the first that is shorter than it claims.
+
+    Empty where none claims a byte beyond the file's end: a decoder must not take for pixels what we
+    put there.
+    """
+    if not columns:
         return b"", b""
     there = [max(0, min(n, len(data) - at)) for at, n in zip(*columns, strict=True)]
     for at, claimed, length in zip(*columns, there, strict=True):
@@ -663,6 +745,54 @@ def _bmp(data: bytes) -> Header:
 
 # An item's size: the box's length and name, its version and flags.
 _ISPE = re.compile(rb"\0\0\0\x14ispe\0\0\0\0")
+# The boxes that hold boxes, each with what stands before these: a version, a count.
+_HEIF_CONTAINERS = {
+    b"meta": 4, b"iprp": 0, b"ipco": 0, b"iinf": 6, b"iref": 4, b"grpl": 0, b"dinf": 0,
+    b"moov": 0, b"trak": 0, b"edts": 0, b"mdia": 0, b"minf": 0, b"stbl": 0,
+}  # fmt: skip
+# A picture of 50 megapixels in tiles of 256 pixels has some 800 items, with three boxes each.
+_MAX_BOXES = 8192
+_MAX_BOX_DEPTH = 8
+# Decoders look through all items for each entry of these tables, which are not made of boxes.
+_HEIF_TABLES = {b"iinf": 1 << 19, b"iloc": 1 << 18, b"ipma": 1 << 17, b"iref": 1 << 16}
+
+
+class _BoxCount:
+    """Goes through the boxes of one file, and raises where they are too many, long or deep."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._boxes = 0
+        self._tables = dict.fromkeys(_HEIF_TABLES, 0)
+
+    def look(self, kind: bytes, at: int, end: int, depth: int = 1) -> None:
+        """Count the box `kind`, whose content is from `at` to `end`, and all within it."""
+        self._boxes += 1
+        if self._boxes > _MAX_BOXES:
+            raise _corrupt(f"has more than {_MAX_BOXES} boxes")
+        if kind in self._tables:
+            self._tables[kind] += end - at
+            if self._tables[kind] > _HEIF_TABLES[kind]:
+                name = kind.decode("ascii")
+                raise _corrupt(f'has more than {_HEIF_TABLES[kind]} bytes in "{name}" boxes')
+        before = _HEIF_CONTAINERS.get(kind)
+        if before is None:
+            return
+        if depth > _MAX_BOX_DEPTH:
+            raise _corrupt(f"has boxes more than {_MAX_BOX_DEPTH} deep")
+        if kind == b"iinf" and at < end and self._data[at] > 0:
+            before = 8  # the count has 32 bits
+        at += before
+        while at + 8 <= end:
+            size, inner = struct.unpack_from(">I4s", self._data, at)
+            head = 8
+            if size == 1 and at + 16 <= end:
+                head, size = 16, struct.unpack_from(">Q", self._data, at + 8)[0]
+            size = size or end - at
+            if size < head or at + size > end:
+                return  # its decoder refuses it
+            self.look(inner, at + head, at + size, depth + 1)
+            at += size
 
 
 def _heif(data: bytes) -> Header:
@@ -678,26 +808,31 @@ def _heif(data: bytes) -> Header:
     else:
         raise _unsupported("is a video or another kind of ISO media file")
     at = size
+    count = _BoxCount(data)
     described: tuple[tuple[int, int], ...] | None = None
     for _ in range(_MAX_BLOCKS):
         if at + 8 > len(data):
             break
         size, kind = struct.unpack_from(">I4s", data, at)
+        content = at + 8
         if size == 1:
             (size,) = struct.unpack_from(">Q", data, at + 8)
+            content = at + 16
         size = size or len(data) - at
         if size < 8 or at + size > len(data):
             if described is None or kind == b"mdat":
                 raise _corrupt("is cut off within a box")
             break  # bytes after the file's end, or a box that pixels do not need
+        count.look(kind, content, at + size)
         if kind == b"meta":
-            described = tuple(
-                struct.unpack_from(">II", data, found.end())
-                for found in _ISPE.finditer(data, at, at + size - 8)
-            )
+            sizes = islice(_ISPE.finditer(data, at, at + size - 8), _MAX_BOXES + 1)
+            described = tuple(struct.unpack_from(">II", data, found.end()) for found in sizes)
+            if len(described) > _MAX_BOXES:
+                raise _corrupt(f"has more than {_MAX_BOXES} boxes")
         elif kind == b"moov" and described is None:
             described = ()
         at += size
     if described is None:
         raise _corrupt("has no box that describes a picture")
-    return Header(name, described, 1, 1, data[:at])
+    ratio = _PREDICTED_PIXELS_A_BYTE if name == "AVIF" else _LOSSY_PIXELS_A_BYTE
+    return Header(name, described, 1, 1, data[:at], _FREE_PIXELS + ratio * len(data))

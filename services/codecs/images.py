@@ -40,8 +40,10 @@ IMAGE_CONTENT = FieldPath(("image", "content"))
 
 Rgb = NDArray[np.uint8]
 
-# Of a damaged picture at least this share must be there for a file of plain rows to be taken.
+# Of a damaged picture at least this share must be there for a file of plain rows to be taken. What
+# is packed is never so near to the most that its bytes could hold.
 _LEAST_SHARE = 8
+_PLAIN_ROWS = frozenset({"TIFF", "BMP"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +219,10 @@ def _open(
         header = read_header(data)
     except Malformed as error:
         raise InvalidMedia(error.reason, f"the image {error.message}", field=field) from None
+    most = header.most_pixels * (_LEAST_SHARE if damaged and header.format in _PLAIN_ROWS else 1)
     for width, height in header.declared:
         _check_size(width, height, limits, field)
-        if width * height > header.most_pixels * (_LEAST_SHARE if damaged else 1):
-            raise InvalidMedia(
-                Reason.IMAGE_CORRUPT,
-                f"the image declares {width}x{height} pixels, more than its {len(data)} bytes hold",
-                field=field,
-            )
+        _check_held(width, height, most, len(data), field)
     opener = _opener(header.format)
     if opener is None:
         raise InvalidMedia(
@@ -240,6 +238,7 @@ def _open(
         if header.format not in ("AVIF", "HEIF") and (width, height) not in header.declared:
             raise ValueError("its header contradicts itself")
     _check_size(width, height, limits, field)
+    _check_held(width, height, most, len(data), field)
     _check_shape(width, height, limits, field)
     if image.mode not in _MODES:
         raise InvalidMedia(
@@ -265,6 +264,15 @@ def _check_size(width: int, height: int, limits: ImageLimits, field: FieldPath) 
             Reason.IMAGE_TOO_LARGE,
             f"the image is {width}x{height}; at most {limits.max_side} a side and "
             f"{limits.max_pixels} pixels in all are allowed",
+            field=field,
+        )
+
+
+def _check_held(width: int, height: int, most: int, held: int, field: FieldPath) -> None:
+    if width * height > most:
+        raise InvalidMedia(
+            Reason.IMAGE_CORRUPT,
+            f"the image declares {width}x{height} pixels, more than its {held} bytes hold",
             field=field,
         )
 

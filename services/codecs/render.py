@@ -8,6 +8,7 @@ size, scales its lines and letters to the image, and changes none of its argumen
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -60,31 +61,40 @@ def overlay(
     and decide the colors; an empty label has no tag; a box is drawn where one is given. `fill` is
     the tint's opacity, 0 to 1. Tags stay inside the image and off each other where there is room.
     """
-    _check(rgb, masks)
+    _check_image(rgb)
     for name, given in (("labels", labels), ("boxes", boxes), ("scores", scores), ("ids", ids)):
         if given and len(given) != len(masks):
             raise ValueError(f"{len(given)} {name} for {len(masks)} masks")
     colors = [instance_color(id) for id in (ids or range(1, len(masks) + 1))]
     canvas = Image.fromarray(rgb)
     line = _line_width(canvas.size)
+    # Masks may be unpacked as they are asked for: each is, once to survey it and once to paint it.
+    areas: list[int] = []
+    extents: list[_Extent | None] = []
+    crowd = _Crowd(rgb.shape[:2])
+    for mask in masks:
+        _check_mask(rgb, mask)
+        areas.append(int(mask.sum()))
+        extents.append(_extent(mask))
+        crowd.add(mask)
     # Large ones first, so that a small thing before a large one keeps its outline.
-    for index in sorted(range(len(masks)), key=lambda i: -int(masks[i].sum())):
-        _paint(canvas, masks[index], colors[index], line, fill)
+    for index in sorted(range(len(masks)), key=lambda i: -areas[i]):
+        _paint(canvas, masks[index], extents[index], colors[index], line, fill)
     for box, color in zip(boxes, colors, strict=False):
         _draw_box(canvas, box, color, line)
     tags = [
         _Tag(label, scores[i] if scores else None, colors[i], extent)
         for i, label in enumerate(labels)
-        if label and (extent := _extent(masks[i])) is not None
+        if label and (extent := extents[i]) is not None
     ]
     if tags:
-        _draw_tags(canvas, tags, masks)
+        _draw_tags(canvas, tags, crowd)
     return np.array(canvas)
 
 
 def spotlight(rgb: Rgb, masks: Sequence[Mask]) -> Rgb:
     """`rgb` with all that is outside the masks dimmed and drained of color, in a fall of light."""
-    _check(rgb, masks)
+    _check_image(rgb)
     image = Image.fromarray(rgb)
     dark = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.2)).enhance(0.34)
     selected = _union(rgb, masks)
@@ -106,7 +116,7 @@ def cutout(rgb: Rgb, masks: Sequence[Mask], *, crop: bool = True) -> Rgba:
     Edges are softened inwards by under a pixel, so nothing of the background shows, and what is
     fully transparent is black. With nothing selected it is transparent and uncropped.
     """
-    _check(rgb, masks)
+    _check_image(rgb)
     selected = _union(rgb, masks)
     extent = _extent(selected) if crop else None
     if extent is not None:
@@ -125,7 +135,7 @@ def replace_background(rgb: Rgb, masks: Sequence[Mask], background: Color | Rgb)
 
     The image is scaled to cover and cut evenly on both sides.
     """
-    _check(rgb, masks)
+    _check_image(rgb)
     size = (rgb.shape[1], rgb.shape[0])
     if isinstance(background, np.ndarray):
         behind = ImageOps.fit(Image.fromarray(background), size, Image.Resampling.LANCZOS)
@@ -154,17 +164,20 @@ class _Extent:
         return max(0, across) * max(0, down)
 
 
-def _check(rgb: Rgb, masks: Sequence[Mask]) -> None:
+def _check_image(rgb: Rgb) -> None:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"an image is uint8 (H, W, 3), not {rgb.dtype} {rgb.shape}")
-    for mask in masks:
-        if mask.dtype != np.bool_ or mask.shape != rgb.shape[:2]:
-            raise ValueError(f"a mask of {mask.dtype} {mask.shape} for an image of {rgb.shape[:2]}")
+
+
+def _check_mask(rgb: Rgb, mask: Mask) -> None:
+    if mask.dtype != np.bool_ or mask.shape != rgb.shape[:2]:
+        raise ValueError(f"a mask of {mask.dtype} {mask.shape} for an image of {rgb.shape[:2]}")
 
 
 def _union(rgb: Rgb, masks: Sequence[Mask]) -> Mask:
     selected = np.zeros(rgb.shape[:2], np.bool_)
     for mask in masks:
+        _check_mask(rgb, mask)
         selected |= mask
     return selected
 
@@ -197,9 +210,17 @@ def _line_width(size: tuple[int, int]) -> float:
     return min(8.0, max(1.6, math.sqrt(size[0] * size[1]) / 270))
 
 
-def _paint(canvas: Image.Image, mask: Mask, color: Color, line: float, fill: float) -> None:
-    """Tints `mask` and draws its outline, with a white one around it that sets it off anywhere."""
-    extent = _extent(mask)
+def _paint(
+    canvas: Image.Image,
+    mask: Mask,
+    extent: "_Extent | None",
+    color: Color,
+    line: float,
+    fill: float,
+) -> None:
+    """Tints `mask`, which is within `extent`, and draws its outline, with a white one around it
+    that sets it off anywhere.
+    """
     if extent is None:
         return
     margin = math.ceil(3 * line) + 2
@@ -249,12 +270,12 @@ class _Tag:
     extent: _Extent
 
 
-def _draw_tags(canvas: Image.Image, tags: Sequence[_Tag], masks: Sequence[Mask]) -> None:
+def _draw_tags(canvas: Image.Image, tags: Sequence[_Tag], crowd: "_Crowd") -> None:
     size = min(44.0, max(11.0, math.sqrt(canvas.width * canvas.height) / 42))
     # A crowd gets smaller letters, down to what can be read.
     size = max(10.0, size * min(1.0, 12 / len(tags)) ** 0.35)
     pictures = [_tag_picture(tag, size, canvas.width) for tag in tags]
-    spots = _placed(tags, [picture.size for picture in pictures], canvas.size, masks)
+    spots = _placed(tags, [picture.size for picture in pictures], canvas.size, crowd)
     for picture, spot in zip(pictures, spots, strict=True):
         canvas.paste(picture, (spot.x0, spot.y0), picture)
 
@@ -263,10 +284,9 @@ def _placed(
     tags: Sequence[_Tag],
     sizes: Sequence[tuple[int, int]],
     image: tuple[int, int],
-    masks: Sequence[Mask],
+    crowd: "_Crowd",
 ) -> list[_Extent]:
     """Where each tag of (width, height) `sizes` covers the least of what matters."""
-    crowd = _Crowd(masks)
     placed: dict[int, _Extent] = {}
     for index in sorted(range(len(tags)), key=lambda i: (tags[i].extent.y0, tags[i].extent.x0)):
         size = sizes[index]
@@ -312,12 +332,16 @@ class _Crowd:
 
     _STEP = 4
 
-    def __init__(self, masks: Sequence[Mask]) -> None:
-        step = self._STEP
-        covered = np.zeros(masks[0][::step, ::step].shape, np.bool_)
-        for mask in masks:
-            covered |= mask[::step, ::step]
-        self._table = np.pad(covered.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._covered = np.zeros([-(-side // self._STEP) for side in shape], np.bool_)
+
+    def add(self, mask: Mask) -> None:
+        """Count what `mask`, of the shape given, covers."""
+        self._covered |= mask[:: self._STEP, :: self._STEP]
+
+    @cached_property
+    def _table(self) -> NDArray[np.int64]:
+        return np.pad(self._covered.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
     def share(self, place: _Extent) -> float:
         y0, x0 = place.y0 // self._STEP, place.x0 // self._STEP

@@ -75,7 +75,10 @@ def test_tags_keep_off_each_other_where_there_is_room() -> None:
     masks = [disc(size, (250 + 60 * i, 300), 28) for i in range(6)]
     extents = [render._extent(mask) for mask in masks]
     tags = [render._Tag(f"thing {i}", 0.9, (1, 2, 3), e) for i, e in enumerate(extents) if e]
-    spots = render._placed(tags, [(120, 30)] * len(tags), (800, 600), masks)
+    crowd = render._Crowd(masks[0].shape)
+    for mask in masks:
+        crowd.add(mask)
+    spots = render._placed(tags, [(120, 30)] * len(tags), (800, 600), crowd)
     for a, b in itertools.combinations(spots, 2):
         assert a.shared(b) == 0
     for spot in spots:

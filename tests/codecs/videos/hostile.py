@@ -8,8 +8,9 @@ import io
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 
 import av
@@ -22,7 +23,7 @@ from services.codecs.videos.gops import Gop, GopHeader
 from services.codecs.videos.limits import VideoLimits
 from services.codecs.videos.spool import Spool
 from services.errors import InvalidMedia, Reason, ServiceError, TooLarge
-from tests.codecs.videos.clips import KINDS, VPX, Clip, animated_webp, picture, saved
+from tests.codecs.videos.clips import KINDS, VPX, X264, Clip, animated_webp, picture, saved
 
 LIMITS = VideoLimits(max_frames=1_000, max_seconds=60, max_pixels=1 << 21, max_side=4096)
 
@@ -62,6 +63,10 @@ def hostile_videos() -> Iterator[HostileVideo]:
         *_bombs(),
         *_shapes(),
         *_changing(),
+        *_boundaries(),
+        *_moving_pictures(),
+        *_clocks(),
+        *_locked(),
     ):
         yield HostileVideo(name, data, frozenset(reasons), may_pass)
 
@@ -248,12 +253,157 @@ def _changing() -> Iterator[Case]:
     yield "html-before-mp4", script + mp4, SPOILED, True
 
 
+def _boundaries() -> Iterator[Case]:
+    """Cut off right before, within and after the header of each box or element."""
+    for kind in ("mp4-h264", "mp4-faststart", "mp4-fragmented"):
+        data = clip(kind)
+        at = 0
+        for number, (name, size) in enumerate(_boxes(data)):
+            if number:
+                yield f"{kind}-before-{number}-{name}", data[:at], SPOILED, True
+            yield f"{kind}-within-{number}-{name}", data[: at + 6], SPOILED | OTHER, True
+            yield f"{kind}-after-{number}-{name}", data[: at + 8], SPOILED | OTHER, True
+            at += size
+            if number == 4:
+                break
+    webm = clip("webm-vp9")
+    for name, mark in (("tracks", b"\x16\x54\xae\x6b"), ("cluster", b"\x1f\x43\xb6\x75")):
+        at = webm.index(mark)
+        for cut in (at, at + 2, at + 9):
+            yield f"webm-{name}-{cut - at}", webm[:cut], SPOILED, False
+
+
+def _moving_pictures() -> Iterator[Case]:
+    """Another size in the middle of a stream, where nothing but the stream says so."""
+    yield "changes-h264", _changing_h264(), OTHER, False
+    yield "changes-back", _changing_h264(again=True), OTHER, False
+    yield "grows-mjpeg", _jpegs_sized(4096, 4096, first=20), LARGE | OTHER | SPOILED, True
+    yield (
+        "apng-in-mov",
+        clip("mov-png").replace(b"IHDR\0\0\0\x60", b"IHDR\0\xff\xff\xff"),
+        (LARGE | OTHER | SPOILED),
+        True,
+    )
+    canvas = bytearray(animated_webp())
+    canvas[24:30] = b"\x03\0\0\x03\0\0"  # 4 x 4, and frames of 96 x 64
+    yield "webp-canvas-small", bytes(canvas), SPOILED | SHAPE, False
+
+
+def _clocks() -> Iterator[Case]:
+    """Times before zero, times that jump, rates that no camera has."""
+    yield "before-zero", _timed_mkv(range(-2000, -400, 40)), set(), True
+    yield "far-future", _timed_mkv([40 * n + (1 << 40) for n in range(40)]), SPOILED | LONG, True
+    yield (
+        "one-jump",
+        _timed_mkv([*range(0, 800, 40), *range(3_600_000, 3_600_800, 40)]),
+        LONG,
+        (False),
+    )
+    yield "all-at-once", _timed_mkv([n // 20 for n in range(40)]), set(), True
+    webm = clip("webm-vp9")
+    scale = webm.index(b"\x2a\xd7\xb1\x83") + 4  # nanoseconds a tick, in three bytes
+    for name, ticks in (("zero", b"\0\0\0"), ("one", b"\0\0\1"), ("most", b"\xff\xff\xff")):
+        data = webm[:scale] + ticks + webm[scale + 3 :]
+        yield f"webm-scale-{name}", data, SPOILED | LONG, True
+    mp4 = clip("mp4-h264")
+    fast = struct.pack(">I", 0x7FFFFFFF)
+    yield "timescale-most", _patched(mp4, b"mdhd", 12, fast), SPOILED, True
+    yield "steps-of-zero", _patched(mp4, b"stts", 12, bytes(4)), SPOILED | LONG, True
+    yield "steps-of-most", _patched(mp4, b"stts", 12, b"\x7f\xff\xff\xff"), LONG | SPOILED, True
+    yield (
+        "gif-no-delay",
+        clip("gif").replace(b"\x21\xf9\4", b"\x21\xf9\4\0\0\0")[:400],
+        (SPOILED | LARGE),
+        True,
+    )
+    slow = saved([Image.fromarray(picture(n)) for n in range(3)], "GIF", duration=600_000)
+    yield "gif-slow", slow, LONG, True
+
+
+def _locked() -> Iterator[Case]:
+    """What only its owner can play, and what is wrapped in what is not a video."""
+    mp4 = clip("mp4-h264")
+    yield "encrypted", mp4.replace(b"avc1", b"encv"), OTHER | SPOILED, False
+    sinf = _box(b"sinf", _box(b"frma", b"avc1"), _box(b"schm", bytes(4), b"cenc", bytes(4)))
+    yield "encrypted-sinf", mp4.replace(b"avc1", b"encv") + sinf, OTHER | SPOILED, True
+    large = struct.pack(">I4sQ", 1, b"mdat", 1 << 62)
+    yield "atom-of-exabytes", mp4[:32] + large + mp4[32:], SPOILED, False
+    yield "atom-smaller-than-itself", mp4[:32] + struct.pack(">I4s", 4, b"moov"), SPOILED, False
+    yield "garbage-after-moov", clip("mp4-faststart")[:2200] + noise(7), SPOILED | OTHER, True
+    yield "garbage-after-tracks", clip("webm-vp9")[:400] + noise(8), SPOILED, True
+    yield "garbage-after-riff", clip("avi-mjpeg")[:600] + noise(9), SPOILED | OTHER, True
+    yield "bmp", saved_still("BMP"), OTHER, False
+    yield "png", saved_still("PNG"), OTHER, False
+    yield "ico-of-sizes", b"\0\0\1\0\xff\xff" + bytes(4000), OTHER, False
+    yield "wav", b"RIFF\x24\x10\0\0WAVEfmt " + bytes(4096), OTHER, False
+    yield "flac", b"fLaC" + noise(10), OTHER, False
+    yield "mp3", b"ID3\4\0\0\0\0\0\0" + noise(11), OTHER, False
+
+
 # --- how they are made ----------------------------------------------------------------------------
 
 
 def _jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture(1)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def saved_still(format: str) -> bytes:
+    """A picture, where a video is awaited."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture(1)).save(buffer, format)
+    return buffer.getvalue()
+
+
+def _boxes(data: bytes) -> Iterator[tuple[str, int]]:
+    """Name and size of each box at the top of an MP4."""
+    at = 0
+    while at < len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        yield name.decode("ascii"), size
+        at += size
+
+
+def _changing_h264(*, again: bool = False) -> bytes:
+    """Annex B in Matroska whose parameter sets change with the second key frame (and once more)."""
+    options = X264 | {"bf": "0", "preset": "ultrafast"}
+    sizes = [(96, 64), (128, 96), *([(96, 64)] if again else [])]
+    parts = [Clip("h264", frames=12, size=size, codec_options=options).make() for size in sizes]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as output:
+        stream = None
+        number = 0
+        for part in parts:
+            with av.open(io.BytesIO(part), format="h264") as source:
+                stream = stream or output.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.time_base = Fraction(1, 25)
+                        packet.pts = packet.dts = number
+                        packet.duration = 1
+                        packet.stream = stream
+                        output.mux(packet)
+                        number += 1
+    return buffer.getvalue()
+
+
+def _timed_mkv(ticks: Sequence[int]) -> bytes:
+    """40 frames shown at these milliseconds, as no encoder would put them."""
+    with av.open(io.BytesIO(clip("avi-mjpeg"))) as source:
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+        template = source.streams.video[0]
+        buffer = io.BytesIO()
+        options = {"avoid_negative_ts": "disabled"}
+        with av.open(buffer, "w", format="matroska", container_options=options) as output:
+            stream = output.add_stream_from_template(template)
+            for data, tick in zip(packets, ticks, strict=True):
+                packet = av.Packet(data)
+                packet.time_base = Fraction(1, 1000)
+                packet.pts = packet.dts = tick
+                packet.is_keyframe = True
+                packet.stream = stream
+                output.mux(packet)
     return buffer.getvalue()
 
 

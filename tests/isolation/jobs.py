@@ -1,0 +1,60 @@
+"""What workers are asked for in the tests: the ways in which a decoder can go wrong."""
+
+import ctypes
+import os
+import time
+from pathlib import Path
+
+from services.errors import InvalidMedia, Reason
+from services.gateway.request_fields import IMAGE
+from services.isolation.zygote import note
+
+
+def echoed(value: object) -> object:
+    return value
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def refused() -> None:
+    raise InvalidMedia(Reason.IMAGE_CORRUPT, "the image is no good", field=IMAGE)
+
+
+def failed() -> None:
+    raise KeyError("a bug of ours")
+
+
+def crashed(where: str) -> None:
+    note(where)
+    ctypes.string_at(0)
+
+
+def spun() -> None:
+    while True:
+        pass
+
+
+def slept(started: str) -> None:
+    Path(started).touch()
+    time.sleep(3600)
+
+
+def grown(length: int) -> int:
+    return len(bytearray(length))
+
+
+def killed() -> None:
+    os.kill(os.getpid(), 9)
+
+
+class Unknown:
+    """An answer that nobody asked for."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+def strange() -> Unknown:
+    return Unknown()
