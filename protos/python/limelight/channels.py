@@ -7,6 +7,7 @@ the service's reason (`LimelightError.safe_to_retry`, `lost`), not from the stat
 
 import math
 import random
+import threading
 import time
 from dataclasses import dataclass
 
@@ -46,16 +47,21 @@ class RetryPolicy:
         first_delay: seconds before the second; it doubles from call to call, with jitter.
         max_delay: seconds at most, unless the service asks for longer.
         repeat_lost: whether to repeat calls whose answer was lost.
+        budget: calls that may be made again in a row before some succeed; 0: no such bound. See
+            `RetryBudget`.
     """
 
     attempts: int = 3
     first_delay: float = 0.2
     max_delay: float = 5.0
     repeat_lost: bool = True
+    budget: int = 10
 
     def __post_init__(self) -> None:
         """Raises TypeError or ValueError for what is not a number of calls or of seconds."""
         arguments.whole(self.attempts, "attempts")
+        if type(self.budget) is not int or self.budget != 0:  # 0 is no bound
+            arguments.whole(self.budget, "budget")
         for name in ("first_delay", "max_delay"):
             value = arguments.number(getattr(self, name), name)
             if not 0 <= value < math.inf:
@@ -77,3 +83,37 @@ class RetryPolicy:
             # in one instant.
             delay = error.retry_after * random.uniform(1.0, 1.2)
         return delay if time.monotonic() + delay < expires_at else None
+
+
+# What an answer gives back to a budget: so many answers pay for one more call.
+_EARNED = 0.1
+
+
+class RetryBudget:
+    """What a client may repeat: a service that is down or full is not asked ever more often.
+
+    The token bucket of gRPC's own retries
+    (https://github.com/grpc/proposal/blob/master/A6-client-retries.md#throttling-retry-attempts-and-hedged-rpcs),
+    for all calls of a client together: each failure that might be repeated takes one of twice
+    `budget` tokens, each answer gives back a tenth, and nothing is repeated while half of the
+    tokens or less are left. Failures that never reached the service take none. Safe between
+    threads.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._most = 2.0 * budget
+        self._tokens = self._most
+        self._lock = threading.Lock()
+
+    def answered(self) -> None:
+        """A call was answered."""
+        with self._lock:
+            self._tokens = min(self._most, self._tokens + _EARNED)
+
+    def allows(self, error: LimelightError) -> bool:
+        """Count a failure that might be repeated; whether it may be."""
+        if not self._most or error.unreachable:
+            return True
+        with self._lock:
+            self._tokens = max(0.0, self._tokens - 1)
+            return self._tokens >= self._most / 2

@@ -8,13 +8,13 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack, get_args
 
 import grpc
 import grpc.aio
 
 from limelight import arguments
-from limelight.channels import RetryPolicy, options_for
+from limelight.channels import RetryBudget, RetryPolicy, options_for
 from limelight.errors import ClientStateError, LimelightError, from_rpc
 from limelight.proxies import Proxy, proxy_for
 from limelight.results import Event, Segmentation, event_from_proto, segmentation_from_proto
@@ -30,6 +30,7 @@ DEFAULT_ADDRESS = "127.0.0.1:50551"
 DEFAULT_TIMEOUT_S = 60.0
 
 Metadata: TypeAlias = Sequence[tuple[str, str]]
+PriorityName: TypeAlias = Literal["interactive", "batch"]
 
 
 class SegmentOptions(TypedDict, total=False):
@@ -145,11 +146,11 @@ class _Call:
         self.attempt += 1
         return max(0.0, self.expires_at - time.monotonic())
 
-    def wait_or_raise(self, exc: grpc.RpcError, retry: RetryPolicy) -> float:
+    def wait_or_raise(self, exc: grpc.RpcError, retry: RetryPolicy, budget: RetryBudget) -> float:
         """Seconds until the next attempt; raises the `LimelightError` if there is to be none."""
         error = self.error(exc)
         delay = retry.delay(error, self.attempt, self.expires_at)
-        if delay is None:
+        if delay is None or not budget.allows(error):
             raise error from exc
         return delay
 
@@ -168,6 +169,16 @@ def _request_id(given: object) -> str:
             f"not {arguments.shown(known)}"
         )
     return known
+
+
+def _priority(priority: object) -> Metadata:
+    if priority not in get_args(PriorityName):
+        raise ValueError(
+            f"priority must be one of {', '.join(get_args(PriorityName))}, "
+            f"not {arguments.shown(priority)}"
+        )
+    # The default needs no words.
+    return () if priority == "interactive" else (("x-limelight-priority", str(priority)),)
 
 
 def _checked_metadata(metadata: Metadata) -> Metadata:
@@ -202,6 +213,8 @@ class Client:
         credentials: for TLS (`grpc.ssl_channel_credentials()`); None: no encryption.
         metadata: sent with every call (an authorization header, say).
         retry: when a call is made again.
+        priority: "interactive", or "batch" for work that can be done later: under load its calls
+            come last.
 
     Raises:
         TypeError, ValueError: the address or the metadata cannot be ones.
@@ -214,10 +227,12 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         retry: RetryPolicy | None = None,
+        priority: PriorityName = "interactive",
     ) -> None:
         self.address = check_target(address)
-        self._metadata = _checked_metadata(metadata)
+        self._metadata = (*_checked_metadata(metadata), *_priority(priority))
         self._retry = retry or RetryPolicy()
+        self._budget = RetryBudget(self._retry.budget)
         self._closed = False
         self._proxy = proxy_for(address)
         options = options_for(address)
@@ -251,9 +266,11 @@ class Client:
                     request, timeout=call.timeout(), metadata=call.metadata
                 )
             try:
-                return segmentation_from_proto(future.result().result)
+                result = future.result().result
+                self._budget.answered()
+                return segmentation_from_proto(result)
             except grpc.RpcError as exc:
-                delay = call.wait_or_raise(exc, self._retry)
+                delay = call.wait_or_raise(exc, self._retry, self._budget)
             except BaseException:
                 future.cancel()  # Ctrl-C while waiting: the service must not work on
                 raise
@@ -282,11 +299,12 @@ class Client:
                     event = event_from_proto(response)
                     if event is not None:
                         yield event
+                self._budget.answered()
                 return
             except grpc.RpcError as exc:
                 if started:
                     raise call.error(exc) from exc
-                delay = call.wait_or_raise(exc, self._retry)
+                delay = call.wait_or_raise(exc, self._retry, self._budget)
             finally:
                 stream.cancel()
             time.sleep(delay)
@@ -319,7 +337,9 @@ class Client:
                 read (also from the iterator).
         """
         with self._open():
-            call, source = _track_call(video, instruction, options, self._retry, self._proxy)
+            call, source = _track_call(
+                video, instruction, options, self._retry, self._budget, self._proxy
+            )
         return Tracking(self._open_track, call, source)
 
     def _open_track(self, requests: Any, call: TrackCall) -> Any:
@@ -374,10 +394,12 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         retry: RetryPolicy | None = None,
+        priority: PriorityName = "interactive",
     ) -> None:
         self.address = check_target(address)
-        self._metadata = _checked_metadata(metadata)
+        self._metadata = (*_checked_metadata(metadata), *_priority(priority))
         self._retry = retry or RetryPolicy()
+        self._budget = RetryBudget(self._retry.budget)
         self._credentials = credentials
         self._proxy = proxy_for(address)
         self._options = options_for(address)
@@ -399,8 +421,9 @@ class AsyncClient:
                     request, timeout=call.timeout(), metadata=call.metadata
                 )
             except grpc.aio.AioRpcError as exc:
-                delay = call.wait_or_raise(exc, self._retry)
+                delay = call.wait_or_raise(exc, self._retry, self._budget)
             else:
+                self._budget.answered()
                 return segmentation_from_proto(response.result)
             await asyncio.sleep(delay)
 
@@ -421,11 +444,12 @@ class AsyncClient:
                     event = event_from_proto(response)
                     if event is not None:
                         yield event
+                self._budget.answered()
                 return
             except grpc.aio.AioRpcError as exc:
                 if started:
                     raise call.error(exc) from exc
-                delay = call.wait_or_raise(exc, self._retry)
+                delay = call.wait_or_raise(exc, self._retry, self._budget)
             finally:
                 stream.cancel()
             await asyncio.sleep(delay)
@@ -438,9 +462,13 @@ class AsyncClient:
     ) -> AsyncTracking:
         """Follow things through a video; see `Client.track`. Files are read off the event loop."""
         if isinstance(video, AsyncIterable):
-            call, source = _track_call((), instruction, options, self._retry, self._proxy)
+            call, source = _track_call(
+                (), instruction, options, self._retry, self._budget, self._proxy
+            )
             return AsyncTracking(self._open_track, call, source, video)
-        call, source = _track_call(video, instruction, options, self._retry, self._proxy)
+        call, source = _track_call(
+            video, instruction, options, self._retry, self._budget, self._proxy
+        )
         return AsyncTracking(self._open_track, call, source)
 
     def _open_track(self, requests: Any, call: TrackCall) -> Any:
@@ -514,6 +542,7 @@ def _track_call(
     instruction: str | None,
     options: TrackOptions,
     retry: RetryPolicy,
+    budget: RetryBudget,
     proxy: Proxy | None,
 ) -> tuple[TrackCall, VideoSource]:
     arguments.options(options, _TRACK_OPTIONS, "track")
@@ -526,7 +555,7 @@ def _track_call(
     want = TrackWant(instruction=instruction, **wanted)
     source = VideoSource(video)
     try:
-        call = TrackCall(want, source.live, length, request_id, retry, proxy)
+        call = TrackCall(want, source.live, length, request_id, retry, proxy, budget)
     except BaseException:
         source.close()
         raise

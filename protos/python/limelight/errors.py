@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from limelight.faults import pickled
 from limelight.proxies import Proxy
 
 _DETAILS = "grpc-status-details-bin"
@@ -61,6 +62,9 @@ class LimelightError(Exception):
         self.request_id = request_id
         self.proxy = proxy
 
+    def __reduce__(self) -> Any:
+        return pickled(self)
+
     def __str__(self) -> str:
         where = f" (field {self.field})" if self.field else ""
         return f"{self.reason or self.code.name}: {self.message}{where}"
@@ -71,6 +75,7 @@ class LimelightError(Exception):
 
         That is so when no connection could be made, when the service refused before the work, and
         when it was full and said when to come again. A connection lost half-way is not safe.
+        `docs/retries.md` has the whole table.
         """
         if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self.retry_after is not None

@@ -5,9 +5,27 @@ services raise (`services.errors` has the rest of it); `InvalidRequest` is its b
 the client and of the services shares, since both convert and validate the same values.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from limelight.paths import FieldPath
+
+E = TypeVar("E", bound=BaseException)
+
+
+def pickled(error: E) -> tuple[Callable[..., E], tuple[Any, ...]]:
+    """What `__reduce__` of an exception answers whose arguments are not its `args`.
+
+    Without it such an exception cannot be unpickled, which breaks the process pool it is raised in.
+    """
+    return _unpickled, (type(error), error.args, error.__dict__)
+
+
+def _unpickled(kind: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class Reason(StrEnum):
@@ -47,6 +65,12 @@ class Reason(StrEnum):
     MESSAGE_INVALID = "MESSAGE_INVALID"
     OBJECT_INVALID = "OBJECT_INVALID"
     TRACKER_ABSENT = "TRACKER_ABSENT"
+    DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    METADATA_INVALID = "METADATA_INVALID"
+    REQUEST_MALFORMED = "REQUEST_MALFORMED"
+    ANSWER_TOO_LARGE = "ANSWER_TOO_LARGE"
+    SERVICE_UNKNOWN = "SERVICE_UNKNOWN"
+    METHOD_UNKNOWN = "METHOD_UNKNOWN"
 
 
 class ServiceError(Exception):
@@ -65,6 +89,9 @@ class ServiceError(Exception):
         self.message = message
         self.field = field
         self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> Any:
+        return pickled(self)
 
 
 class InvalidRequest(ServiceError, ValueError):

@@ -219,6 +219,7 @@ class AsyncTracking(_Changing):
         self._pictures = None if pictures is None else aiter(pictures)
         self._changed = asyncio.Event()
         self._outbox: deque[video_pb2.TrackVideoRequest] = deque()
+        self._over = -1  # number of the last call that has ended
         self._events = self._run()
 
     @property
@@ -263,6 +264,7 @@ class AsyncTracking(_Changing):
         try:
             while True:
                 self._outbox.clear()
+                number = self._call.calls
                 stream = self._open_stream(self._requests(), self._call)
                 reading.add_done_callback(partial(_cancel_failed, stream))
                 try:
@@ -283,6 +285,9 @@ class AsyncTracking(_Changing):
                     raise
                 finally:
                     stream.cancel()
+                    # gRPC would wait for the next message of a call that failed, for good.
+                    self._over = number
+                    self._changed.set()
                 await asyncio.sleep(delay)
         finally:
             reading.cancel()
@@ -292,7 +297,7 @@ class AsyncTracking(_Changing):
 
     async def _requests(self) -> AsyncIterator[video_pb2.TrackVideoRequest]:
         number = self._call.calls
-        while not self._call.done and number == self._call.calls:
+        while not self._call.done and self._over < number == self._call.calls:
             message = self._call.control()
             if message is None and self._outbox:
                 message = self._outbox.popleft()

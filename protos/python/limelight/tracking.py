@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import grpc
 
 from limelight import arguments
-from limelight.channels import RetryPolicy
+from limelight.channels import RetryBudget, RetryPolicy
 from limelight.convert.enums import MASK_FORMAT, REVIEW_MODE
 from limelight.convert.plans import query_to_proto, selection_to_proto
 from limelight.convert.prompts import change_to_proto, object_to_proto, range_to_proto
@@ -125,6 +125,7 @@ class TrackCall:
         request_id: of the first call; made up unless given.
         retry: how often and how soon a call is made again; counted anew whenever frames came.
         proxy: that the calls go through.
+        budget: of the client whose call this is, for calls that are made again before any frame.
     """
 
     def __init__(
@@ -135,8 +136,10 @@ class TrackCall:
         request_id: str | None,
         retry: RetryPolicy,
         proxy: Proxy | None = None,
+        budget: RetryBudget | None = None,
     ) -> None:
         self._proxy = proxy
+        self._budget = budget or RetryBudget(retry.budget)
         self._config = want.config(live)
         self._retry = retry
         # Who has a part of the answer has more to lose, and a gateway takes seconds to come back.
@@ -217,6 +220,7 @@ class TrackCall:
                 if self._started:
                     return None  # its caller need not know that there was a cut
                 self._started = True
+                self._budget.answered()
             case TrackedFrame():
                 self._taken += 1
                 self._attempt = 0
@@ -234,7 +238,7 @@ class TrackCall:
         error = from_rpc(exc, self.request_id, self._proxy)
         retry = self._patience if self._started else self._retry
         delay = retry.delay(error, max(1, self._attempt), self._expires_at)
-        if delay is None:
+        if delay is None or not (self._started or self._budget.allows(error)):
             raise error from exc
         if self._started:
             self.resumed += 1

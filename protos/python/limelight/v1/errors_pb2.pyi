@@ -40,14 +40,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_IMAGE_CORRUPT: _ErrorReason.ValueType  # 3
     """The bytes begin like an image and cannot be decoded, or have lost pixels and the request does
-    not set `accept_damaged`.
+    not set `accept_damaged`, or would be far more work than the pixels that they can hold.
 
     Example: a JPEG cut off half-way. INVALID_ARGUMENT.
         {"reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
          "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
     """
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 4
-    """The image exceeds a limit on bytes, pixels or sides.
+    """The image exceeds a limit on bytes, pixels or sides, or on the time or memory that decoding it
+    may take; or a picture of the answer would not fit a message.
 
     Example: a file of more bytes than the server takes. RESOURCE_EXHAUSTED.
         {"reason": "IMAGE_TOO_LARGE", "domain": "limelight.v1",
@@ -126,7 +127,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"request_id": "7f0c…", "field": "task.queries"}}
     """
     ERROR_REASON_MASKS_TOO_LARGE: _ErrorReason.ValueType  # 15
-    """One mask of the image would need more memory than a request may take.
+    """One mask of the image would need more memory than a request may take, drawing them more work,
+    or the answer more bytes than a message may have.
 
     Example: an image larger than the memory that the segmenter sets aside. RESOURCE_EXHAUSTED.
         {"reason": "MASKS_TOO_LARGE", "domain": "limelight.v1",
@@ -267,6 +269,49 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "TRACKER_ABSENT", "domain": "limelight.v1",
          "metadata": {"request_id": "7f0c…"}}
     """
+    ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 35
+    """The time the caller gives is less than any answer took of late, whoever else is there: more
+    time helps, a repetition does not.
+
+    Example: a deadline of 50 ms where the quickest answer took 400 ms. DEADLINE_EXCEEDED.
+        {"reason": "DEADLINE_TOO_SHORT", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
+    ERROR_REASON_METADATA_INVALID: _ErrorReason.ValueType  # 36
+    """A value of the call's metadata cannot be read.
+
+    Example: x-limelight-timeout-ms of 400 digits. INVALID_ARGUMENT.
+        {"reason": "METADATA_INVALID", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "metadata.x-limelight-timeout-ms"}}
+    """
+    ERROR_REASON_REQUEST_MALFORMED: _ErrorReason.ValueType  # 37
+    """The bytes of the request are no message of the RPC, or a text in it is not UTF-8.
+
+    Example: an instruction in Latin-1. INVALID_ARGUMENT.
+        {"reason": "REQUEST_MALFORMED", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
+    """
+    ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 38
+    """The answer would be larger than a message may be: ask for fewer pictures or smaller ones.
+
+    Example: pictures of more bytes than the server sends. RESOURCE_EXHAUSTED.
+        {"reason": "ANSWER_TOO_LARGE", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
+    ERROR_REASON_SERVICE_UNKNOWN: _ErrorReason.ValueType  # 39
+    """A health check names a service that is not here.
+
+    Example: a health check of "nobody". NOT_FOUND.
+        {"reason": "SERVICE_UNKNOWN", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
+    ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 40
+    """The server has no such method: the client is newer, or of another service.
+
+    Example: a call of LimelightService/Nothing. UNIMPLEMENTED.
+        {"reason": "METHOD_UNKNOWN", "domain": "limelight.v1",
+         "metadata": {"request_id": "7f0c…"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. It travels as the `reason` of a `google.rpc.ErrorInfo` whose
@@ -295,14 +340,15 @@ Example: a PDF. INVALID_ARGUMENT.
 """
 ERROR_REASON_IMAGE_CORRUPT: ErrorReason.ValueType  # 3
 """The bytes begin like an image and cannot be decoded, or have lost pixels and the request does
-not set `accept_damaged`.
+not set `accept_damaged`, or would be far more work than the pixels that they can hold.
 
 Example: a JPEG cut off half-way. INVALID_ARGUMENT.
     {"reason": "IMAGE_CORRUPT", "domain": "limelight.v1",
      "metadata": {"request_id": "7f0c…", "field": "task.image.content"}}
 """
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 4
-"""The image exceeds a limit on bytes, pixels or sides.
+"""The image exceeds a limit on bytes, pixels or sides, or on the time or memory that decoding it
+may take; or a picture of the answer would not fit a message.
 
 Example: a file of more bytes than the server takes. RESOURCE_EXHAUSTED.
     {"reason": "IMAGE_TOO_LARGE", "domain": "limelight.v1",
@@ -381,7 +427,8 @@ Example: 33 queries. INVALID_ARGUMENT.
      "metadata": {"request_id": "7f0c…", "field": "task.queries"}}
 """
 ERROR_REASON_MASKS_TOO_LARGE: ErrorReason.ValueType  # 15
-"""One mask of the image would need more memory than a request may take.
+"""One mask of the image would need more memory than a request may take, drawing them more work,
+or the answer more bytes than a message may have.
 
 Example: an image larger than the memory that the segmenter sets aside. RESOURCE_EXHAUSTED.
     {"reason": "MASKS_TOO_LARGE", "domain": "limelight.v1",
@@ -520,6 +567,49 @@ ERROR_REASON_TRACKER_ABSENT: ErrorReason.ValueType  # 34
 
 Example: a video, where no tracker was started. FAILED_PRECONDITION.
     {"reason": "TRACKER_ABSENT", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
+ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 35
+"""The time the caller gives is less than any answer took of late, whoever else is there: more
+time helps, a repetition does not.
+
+Example: a deadline of 50 ms where the quickest answer took 400 ms. DEADLINE_EXCEEDED.
+    {"reason": "DEADLINE_TOO_SHORT", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
+ERROR_REASON_METADATA_INVALID: ErrorReason.ValueType  # 36
+"""A value of the call's metadata cannot be read.
+
+Example: x-limelight-timeout-ms of 400 digits. INVALID_ARGUMENT.
+    {"reason": "METADATA_INVALID", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "metadata.x-limelight-timeout-ms"}}
+"""
+ERROR_REASON_REQUEST_MALFORMED: ErrorReason.ValueType  # 37
+"""The bytes of the request are no message of the RPC, or a text in it is not UTF-8.
+
+Example: an instruction in Latin-1. INVALID_ARGUMENT.
+    {"reason": "REQUEST_MALFORMED", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
+"""
+ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 38
+"""The answer would be larger than a message may be: ask for fewer pictures or smaller ones.
+
+Example: pictures of more bytes than the server sends. RESOURCE_EXHAUSTED.
+    {"reason": "ANSWER_TOO_LARGE", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
+ERROR_REASON_SERVICE_UNKNOWN: ErrorReason.ValueType  # 39
+"""A health check names a service that is not here.
+
+Example: a health check of "nobody". NOT_FOUND.
+    {"reason": "SERVICE_UNKNOWN", "domain": "limelight.v1",
+     "metadata": {"request_id": "7f0c…"}}
+"""
+ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 40
+"""The server has no such method: the client is newer, or of another service.
+
+Example: a call of LimelightService/Nothing. UNIMPLEMENTED.
+    {"reason": "METHOD_UNKNOWN", "domain": "limelight.v1",
      "metadata": {"request_id": "7f0c…"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

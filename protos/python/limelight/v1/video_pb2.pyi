@@ -497,7 +497,7 @@ class TrackStarted(_message.Message):
     """Seconds that the token is good for."""
     media_bytes: _builtins.int
     """Bytes of the media that the server has, of live frames those of their pictures: where a resumed
-    upload goes on. 0 at first.
+    upload goes on. 0 at first, and for a file that goes on at another gateway: it is sent again.
     """
     next_frame: _builtins.int
     """Index of the first frame that will come. 0 at first."""
