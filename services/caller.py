@@ -1,6 +1,14 @@
 """Who asks: set at the edge, carried to every replica, in every log line."""
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Priority(IntEnum):
+    """Whose turn is first: people who wait for an answer, or work that can be done later."""
+
+    INTERACTIVE = 0
+    BATCH = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,3 +34,16 @@ class Deadline:
         """Raise `DeadlinePassed` if it has."""
         if self.passed:
             raise DeadlinePassed()
+
+
+class SharedDeadline:
+    """The latest deadline of all those who wait for one piece of work."""
+
+    def __init__(self) -> None:
+        self.current = Deadline(float("-inf"))
+
+    def join(self, deadline: Deadline) -> None:
+        """One more waits, until `deadline`."""
+        latest, joining = self.current.expires_at, deadline.expires_at
+        if latest is not None and (joining is None or joining > latest):
+            self.current = deadline

@@ -14,16 +14,19 @@ __all__ = [
     "Cancelled",
     "CheckpointError",
     "DeadlinePassed",
+    "DeadlineTooShort",
     "Idle",
     "Internal",
     "InvalidMedia",
     "InvalidRequest",
+    "NoSuchMethod",
     "NotDeployed",
     "Overloaded",
     "Reason",
     "ServiceError",
     "TooLarge",
     "Unavailable",
+    "Unknown",
 ]
 
 
@@ -40,10 +43,17 @@ class TooLarge(ServiceError):
 
 
 class DeadlinePassed(ServiceError):
-    """The caller's time ran out, or provably would: DEADLINE_EXCEEDED."""
+    """The caller's time ran out: DEADLINE_EXCEEDED."""
 
     def __init__(self, message: str = "the deadline passed before the work was done") -> None:
         super().__init__(Reason.DEADLINE_PASSED, message)
+
+
+class DeadlineTooShort(ServiceError):
+    """The caller's time would not do even if nobody else were there: DEADLINE_EXCEEDED."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.DEADLINE_TOO_SHORT, message)
 
 
 class Idle(ServiceError):
@@ -63,6 +73,14 @@ class Unavailable(ServiceError):
 
 class NotDeployed(ServiceError):
     """The call needs a part that this deployment does not run: FAILED_PRECONDITION."""
+
+
+class Unknown(ServiceError):
+    """A health check names what is not here: NOT_FOUND."""
+
+
+class NoSuchMethod(ServiceError):
+    """The server has no method of that name: UNIMPLEMENTED."""
 
 
 class Internal(ServiceError):

@@ -41,3 +41,11 @@ def configure(level: str, stream: TextIO | None = None, **fields: str) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter(**fields))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_not_a_callers_bytes)
+
+
+def _not_a_callers_bytes(record: logging.LogRecord) -> bool:
+    """grpcio logs a traceback for each header that is not UTF-8, though it reads it as Latin-1; the
+    call is refused and logged by ourselves where it matters (`services.rpc.metadata`).
+    """
+    return not record.getMessage().startswith("Invalid encoding on")

@@ -54,11 +54,11 @@ class ServePlannerMetrics(shared.ServeMetrics):
 
     def planned(self, outcome: PlanOutcome, attempts: int) -> None:
         self._plans.inc(1, {"outcome": outcome.value})
-        self._attempts.inc(attempts)
+        shared.add(self._attempts, attempts)
 
     def reviewed(self, verdict: VerdictKind) -> None:
         self._verdicts.inc(1, {"verdict": verdict.value})
 
     def tokens(self, read: int, written: int) -> None:
-        self._tokens.inc(read, {"direction": "read"})
-        self._tokens.inc(written, {"direction": "written"})
+        shared.add(self._tokens, read, {"direction": "read"})
+        shared.add(self._tokens, written, {"direction": "written"})

@@ -2,8 +2,12 @@
 
 The segmenter has two, images for the encoder and (image, query) pairs for the decoder; the planner
 has one, of prompts. A batch is taken the moment the worker is free, so a lone request waits for
-nobody and batches form while the worker is busy. Who cancels, or whose deadline passes, leaves the
-queue at once and is never run.
+nobody and batches form while the worker is busy. Interactive items are taken before those of
+batches. Who cancels, or whose deadline passes, leaves the queue at once and is never run.
+
+Nor is what cannot be answered in time any more. Callers are several gateways, each of which knows
+its own calls only, so it is found out here too, twice: on arrival, from the items ahead and the
+pace of late (`services.pace`), and when a batch is taken, from the quickest batch of late.
 """
 
 import asyncio
@@ -15,18 +19,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.deadline import Deadline
-from services.errors import DeadlinePassed, Overloaded, Reason, ServiceError, Unavailable
+from services.caller import Priority
+from services.deadline import Deadline, SharedDeadline
+from services.errors import (
+    DeadlinePassed,
+    DeadlineTooShort,
+    Overloaded,
+    Reason,
+    ServiceError,
+    Unavailable,
+)
+from services.pace import Pace
 from services.replica.failures import is_out_of_memory, is_poisoned
 from services.replica.metrics import ReplicaMetrics
-from services.replica.running_mean import RunningMean
 from services.replica.waiting import within
+from services.rpc.calls import current_priority
+from services.stages import with_cpu
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# How soon to come again with what did not fit into memory.
+# How soon to come again with what did not fit into memory, and with what came at a bad time.
 _MEMORY_RETRY_S = 1.0
+_RETRY_S = (0.1, 30.0)
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +49,8 @@ _log = logging.getLogger(__name__)
 @dataclass(eq=False)
 class _QueuedItem(Generic[Item, Result]):
     item: Item
-    deadline: Deadline
+    waited_for: SharedDeadline
+    priority: Priority
     done: asyncio.Future[Result]
     queued_at: float
 
@@ -79,10 +95,14 @@ class Batcher(Generic[Item, Result]):
         self._closing = False
         self._last_size = 0
         self._last_end = 0.0
-        self._seconds_per_item = RunningMean()
+        self._batch_began: float | None = None
+        # Units are items for the one, batches for the other.
+        self._items = Pace()
+        self._batches = Pace()
         self._max_failures = max_failures
         self._failures = 0
         self._poisoned = False
+        self._cpu_s = 0.0
         self.unhealthy = ""
         """Why the replica should be replaced; empty while all is well."""
 
@@ -102,15 +122,29 @@ class Batcher(Generic[Item, Result]):
         if self.unhealthy:
             raise Unavailable(reason, self.unhealthy)
 
-    async def submit(self, item: Item, deadline: Deadline) -> Result:
+    async def submit(
+        self, item: Item, deadline: Deadline, waited_for: SharedDeadline | None = None
+    ) -> Result:
         """The result of `item`; see `submit_all`."""
-        return (await self.submit_all([item], deadline))[0]
+        return (await self.submit_all([item], deadline, waited_for))[0]
 
-    async def submit_all(self, items: Sequence[Item], deadline: Deadline) -> list[Result]:
+    async def submit_all(
+        self,
+        items: Sequence[Item],
+        deadline: Deadline,
+        waited_for: SharedDeadline | None = None,
+    ) -> list[Result]:
         """The results of `items`, which enter the queue together and may share batches.
 
+        Args:
+            items: what to run.
+            deadline: ends the wait.
+            waited_for: until when the results are of use, where that may be put off meanwhile.
+
         Raises:
-            Overloaded: there is no room for all of them; none is queued.
+            Overloaded: there is no room for all of them, or not enough time with what is ahead of
+                them; none is queued. Or it turned out so later.
+            DeadlineTooShort: no batch was so quick of late; none is queued.
             DeadlinePassed: before all were done.
             Unavailable: the batcher is closing, or its device is lost.
             Whatever `run` raised.
@@ -118,10 +152,16 @@ class Batcher(Generic[Item, Result]):
         if not items:
             return []
         deadline.check()
-        self._admit(len(items))
+        if waited_for is None:
+            waited_for = SharedDeadline()
+            waited_for.join(deadline)
+        priority = current_priority()
+        self._admit(len(items), waited_for.current, priority)
         loop = asyncio.get_running_loop()
         now = time.monotonic()
-        entries = [_QueuedItem(item, deadline, loop.create_future(), now) for item in items]
+        entries = [
+            _QueuedItem(item, waited_for, priority, loop.create_future(), now) for item in items
+        ]
         self._queue.extend(entries)
         self._metrics.depth(self._stage, self.depth)
         self._arrived.set()
@@ -141,7 +181,7 @@ class Batcher(Generic[Item, Result]):
             await self._loop_task
         self._worker.shutdown()
 
-    def _admit(self, count: int) -> None:
+    def _admit(self, count: int, deadline: Deadline, priority: Priority) -> None:
         if self._closing:
             raise Unavailable(Reason.DRAINING, "the replica is shutting down")
         if self._poisoned:
@@ -154,12 +194,36 @@ class Batcher(Generic[Item, Result]):
         # A request larger than the whole queue is let in when nothing waits, or it never would be.
         if self._queue and self.depth + count > self._max_queued:
             self._metrics.shed(self._stage, count)
-            backlog_s = self.depth * self._seconds_per_item.value
-            raise Overloaded(
-                Reason.OVERLOADED,
-                f"too many requests wait for the {self._stage} stage",
-                retry_after_s=min(max(backlog_s, 0.1), 30.0),
+            raise self._overloaded(f"too many requests wait for the {self._stage} stage")
+        remaining = deadline.remaining_s()
+        if remaining is None:
+            return
+        quickest_s = self._batches.quickest_s()
+        wait_s = self._ahead_s(priority)
+        if wait_s + quickest_s <= remaining:
+            return
+        self._metrics.shed(self._stage, count)
+        if quickest_s > remaining:
+            raise DeadlineTooShort(
+                f"{remaining * 1000:.0f} ms are left, and the quickest step of the {self._stage} "
+                f"stage took {quickest_s * 1000:.0f} ms of late"
             )
+        raise self._overloaded(f"requests ahead in the {self._stage} stage leave too little time")
+
+    def _ahead_s(self, priority: Priority) -> float:
+        """Seconds until the batch that a new item would be in begins."""
+        ahead = sum(entry.priority <= priority for entry in self._queue)
+        full = ahead - ahead % self._max_batch  # the last of those ahead are in its own batch
+        running_s = 0.0
+        if self._batch_began is not None:
+            gone_s = time.monotonic() - self._batch_began
+            running_s = max(0.0, self._batches.quickest_s() - gone_s)
+        return running_s + self._items.wait_s(full)
+
+    def _overloaded(self, message: str) -> Overloaded:
+        soonest, latest = _RETRY_S
+        retry_after_s = min(max(self._items.wait_s(self.depth), soonest), latest)
+        return Overloaded(Reason.OVERLOADED, message, retry_after_s=retry_after_s)
 
     def _leave(self, entries: Sequence[_QueuedItem[Item, Result]]) -> None:
         """Give up whatever of `entries` is not done, and free its places in the queue."""
@@ -204,17 +268,31 @@ class Batcher(Generic[Item, Result]):
                 return
 
     def _take(self) -> list[_QueuedItem[Item, Result]]:
+        """The next items, those left out that cannot be answered in time."""
         batch: list[_QueuedItem[Item, Result]] = []
-        while self._queue and len(batch) < self._max_batch:
-            entry = self._queue.popleft()
-            if entry.deadline.passed:
+        left: deque[_QueuedItem[Item, Result]] = deque()
+        quickest_s = self._batches.quickest_s()
+        for entry in sorted(self._queue, key=lambda entry: entry.priority):
+            deadline = entry.waited_for.current
+            remaining = deadline.remaining_s()
+            if deadline.passed:
                 # The timer of `within` may fire late; the device must not be kept busy for it.
-                self._metrics.dropped(self._stage, 1)
-                entry.done.set_exception(DeadlinePassed())
-            else:
+                self._drop(entry, DeadlinePassed())
+            elif remaining is not None and remaining < quickest_s:
+                message = f"its turn in the {self._stage} stage came too late"
+                self._drop(entry, self._overloaded(message))
+            elif len(batch) < self._max_batch:
                 batch.append(entry)
+            else:
+                left.append(entry)
+        self._queue = left
         self._metrics.depth(self._stage, self.depth)
         return batch
+
+    def _drop(self, entry: _QueuedItem[Item, Result], error: ServiceError) -> None:
+        self._metrics.dropped(self._stage, 1)
+        if not entry.done.done():
+            entry.done.set_exception(error)
 
     async def _run_batch(self, batch: Sequence[_QueuedItem[Item, Result]]) -> None:
         """Run a batch that was taken; one that does not fit into memory is halved until it does.
@@ -222,7 +300,7 @@ class Batcher(Generic[Item, Result]):
         Whoever leaves meanwhile is left out of the halves. An item that does not fit even alone
         fails alone, and its neighbors do not.
         """
-        start = time.monotonic()
+        start = self._batch_began = time.monotonic()
         self._metrics.began(self._stage)
         for entry in batch:
             self._metrics.queued(self._stage, start - entry.queued_at)
@@ -258,7 +336,13 @@ class Batcher(Generic[Item, Result]):
         self._last_size = len(batch)
         seconds = self._last_end - start
         self._metrics.batch(self._stage, len(batch), seconds)
-        self._seconds_per_item.add(seconds / len(batch))
+        # The worker is idle here, so nothing else writes it.
+        self._metrics.worked(self._stage, self._cpu_s)
+        self._cpu_s = 0.0
+        self._batch_began = None
+        if succeeded:
+            self._items.done(len(batch), len(batch), seconds)
+            self._batches.done(1, 1, seconds)
 
     def _attempt(self, items: Sequence[Item]) -> Sequence[Result] | None:
         """The results of `items`, or None if they do not fit into memory; in the worker thread.
@@ -267,7 +351,8 @@ class Batcher(Generic[Item, Result]):
         attempt needs the memory of.
         """
         try:
-            results = self._run(items)
+            results, cpu_s = with_cpu(self._run, items)
+            self._cpu_s += cpu_s
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -11,7 +11,7 @@ set, so `ServeMetrics.refresh` sets each one again.
 
 import asyncio
 from collections import defaultdict
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from services.replica.scaling import ReplicaWork
 from services.rpc.metrics import SECONDS, Record
@@ -33,6 +33,9 @@ class ReplicaMetrics(Protocol):
 
     def batch(self, stage: str, size: int, seconds: float) -> None:
         """A batch of `size` items has run for `seconds`."""
+
+    def worked(self, stage: str, cpu_s: float) -> None:
+        """A thread spent `cpu_s` seconds of CPU in `stage`, for one request or for a batch."""
 
     def queued(self, stage: str, seconds: float) -> None:
         """An item waited `seconds` until its batch began."""
@@ -81,6 +84,9 @@ class RecordedMetrics:
         self.batches[stage].append(size)
         self.seconds["batch", stage].append(seconds)
 
+    def worked(self, stage: str, cpu_s: float) -> None:
+        self.seconds["cpu", stage].append(cpu_s)
+
     def queued(self, stage: str, seconds: float) -> None:
         self.seconds["queue", stage].append(seconds)
 
@@ -109,6 +115,12 @@ class RecordedMetrics:
         self.gauges["cache_bytes", cache] = nbytes
 
 
+def add(counter: Any, amount: float, labels: dict[str, str] | None = None) -> None:
+    """Add to a counter of `ray.serve.metrics`, which raises ValueError where nothing is added."""
+    if amount > 0:
+        counter.inc(amount, labels)
+
+
 class RayInstruments:
     """`services.rpc.metrics.Instruments` through `ray.serve.metrics`; made inside a replica."""
 
@@ -116,7 +128,7 @@ class RayInstruments:
         from ray.serve.metrics import Counter
 
         counter = Counter(name, text, labels)
-        return lambda values, amount: counter.inc(amount, dict(zip(labels, values, strict=True)))
+        return lambda values, amount: add(counter, amount, dict(zip(labels, values, strict=True)))
 
     def histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Record:
         from ray.serve.metrics import Histogram
@@ -147,6 +159,9 @@ class ServeMetrics:
         self._batch_items = Counter("limelight_batch_items_total", "Items run.", by_stage)
         self._busy = Counter(
             "limelight_busy_seconds_total", "Time the model ran, by stage.", by_stage
+        )
+        self._cpu = Counter(
+            "limelight_cpu_seconds_total", "CPU time of the threads that do a stage.", by_stage
         )
         self._depth = Gauge("limelight_queue_depth", "Items waiting.", by_stage)
         self._dropped = Counter("limelight_dropped_total", "Items dropped unrun.", by_stage)
@@ -191,8 +206,11 @@ class ServeMetrics:
         self.work.batch(stage, size, seconds)
         self._batch_size.observe(size, {"stage": stage})
         self._batch_seconds.observe(seconds, {"stage": stage})
-        self._batch_items.inc(size, {"stage": stage})
-        self._busy.inc(seconds, {"stage": stage})
+        add(self._batch_items, size, {"stage": stage})
+        add(self._busy, seconds, {"stage": stage})
+
+    def worked(self, stage: str, cpu_s: float) -> None:
+        add(self._cpu, cpu_s, {"stage": stage})
 
     def queued(self, stage: str, seconds: float) -> None:
         self._queue.observe(seconds, {"stage": stage})
@@ -203,10 +221,10 @@ class ServeMetrics:
         self._depth.set(items, {"stage": stage})
 
     def dropped(self, stage: str, items: int) -> None:
-        self._dropped.inc(items, {"stage": stage})
+        add(self._dropped, items, {"stage": stage})
 
     def shed(self, stage: str, items: int) -> None:
-        self._shed.inc(items, {"stage": stage})
+        add(self._shed, items, {"stage": stage})
 
     def failed(self, stage: str) -> None:
         self._failures.inc(1, {"stage": stage})

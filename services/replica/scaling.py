@@ -24,7 +24,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from services.replica.running_mean import RunningMean
+from services.running_mean import RunningMean
 
 BUSY = "busy"
 BACKLOG_S = "backlog_s"

@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 
+from services.caller import Priority
 from services.rpc.metadata import CallContext
 
 _current: ContextVar[CallContext] = ContextVar("limelight_call")
@@ -15,6 +16,12 @@ def set_current_call(call: CallContext) -> None:
 def current_call() -> CallContext:
     """The call being answered; LookupError outside one."""
     return _current.get()
+
+
+def current_priority() -> Priority:
+    """Whose turn the work being done has; interactive outside a call."""
+    call = _current.get(None)
+    return Priority.INTERACTIVE if call is None else call.priority
 
 
 def log_fields() -> dict[str, str]:

@@ -3,6 +3,11 @@
 In order: an id, a deadline, metrics, authentication, then the handler; at the end one log line, and
 an error's rich status. A handler raises `ServiceError` and knows nothing of statuses. What it
 raises besides is a fault of ours: logged whole, answered as "internal error" with the request id.
+
+gRPC itself would answer some calls without any reason: those whose request is no message, whose
+answer is too large to send, whose method is unknown, and those whose deadline passes. The first
+three come through here as well. A deadline is kept a little early, since nobody hears a status that
+comes after it.
 """
 
 import asyncio
@@ -10,7 +15,7 @@ import inspect
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +24,30 @@ from grpc_status import rpc_status
 
 from services.caller import ANONYMOUS, Caller
 from services.deadline import Deadline
-from services.errors import Cancelled, DeadlinePassed, Overloaded, Reason, ServiceError
+from services.errors import (
+    Cancelled,
+    DeadlinePassed,
+    InvalidRequest,
+    NoSuchMethod,
+    Overloaded,
+    Reason,
+    ServiceError,
+    TooLarge,
+)
 from services.rpc.calls import set_current_call
-from services.rpc.metadata import REQUEST_ID, RawPairs, from_metadata
+from services.rpc.metadata import (
+    REQUEST_ID,
+    CallContext,
+    RawPairs,
+    from_metadata,
+    request_id_of,
+)
 from services.rpc.methods import MethodPolicy, rpc_kind
 from services.rpc.metrics import CallMetrics, RpcMetrics
-from services.rpc.reporting import log_call
+from services.rpc.reporting import CallLog
 from services.rpc.status import code_of, rich_status, service_error
 from services.rpc.tracing import TRACING
+from services.rpc.wire import MalformedRequest, reader
 
 if TYPE_CHECKING:  # generic in the stubs, not at run time
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -37,6 +58,8 @@ Authenticate = Callable[[RawPairs], Awaitable[Caller]]
 
 # How soon a caller may come again whose call found the method's places taken.
 _RETRY_S = 1.0
+# How much before its caller's deadline a call ends: a share of its time, and seconds at most.
+_EARLY_SHARE, _EARLY_S = 0.1, 0.1
 
 
 async def anonymous(metadata: RawPairs) -> Caller:
@@ -52,6 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         policies: by path. Methods without one (health, reflection) are counted and logged, and
             neither timed nor authenticated.
         authenticate: the first thing that happens to a call of a method with a policy.
+        max_answer_bytes: a larger message is refused rather than sent.
     """
 
     def __init__(
@@ -59,11 +83,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics: RpcMetrics,
         policies: Mapping[str, MethodPolicy],
         authenticate: Authenticate = anonymous,
+        max_answer_bytes: int | None = None,
     ) -> None:
         self._metrics = metrics
         self._policies = policies
         self._authenticate = authenticate
+        self._max_answer_bytes = max_answer_bytes
         self._open: Counter[str] = Counter()
+        self._log = CallLog()
 
     async def intercept_service(
         self,
@@ -71,9 +98,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
         path: str = handler_call_details.method
+        if handler is None:
+            return self._unknown(path)
         kind = rpc_kind(handler.request_streaming, handler.response_streaming)
         behavior: Any = (
             handler.unary_unary
@@ -86,18 +113,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async with self._answering(kind, path, context) as observed:
                 answer = behavior(_counted(request, observed), context)
                 answer = await answer if inspect.isawaitable(answer) else answer
+                self._check_size(answer)
                 observed.sent()
                 return answer
 
-        async def stream(request: Any, context: "Context") -> AsyncIterator[Any]:
+        async def stream(request: Any, context: "Context") -> None:
+            """Writes to the context itself: a generator whose task is canceled while gRPC writes
+            what it gave would be left to the garbage collector, which closes what still runs.
+            """
             async with self._answering(kind, path, context) as observed:
                 answers = behavior(_counted(request, observed), context)
-                if inspect.isawaitable(answers):  # a handler that writes to the context itself
+                if inspect.isawaitable(answers):  # so does its handler
                     await answers
                     return
-                async for answer in answers:
-                    observed.sent()
-                    yield answer
+                async with aclosing(answers):
+                    async for answer in answers:
+                        self._check_size(answer)
+                        observed.sent()
+                        try:
+                            await context.write(answer)
+                        except grpc.aio.InternalError as exc:
+                            # The call is over, and the cancellation on its way.
+                            raise asyncio.CancelledError from exc
 
         wrapped = stream if handler.response_streaming else respond
         maker = {
@@ -108,7 +145,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         }[kind]
         return maker(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=reader(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -119,9 +156,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """One call, from its metadata to its log line."""
         policy = self._policies.get(path)
         metadata: RawPairs = context.invocation_metadata() or ()
-        call = from_metadata(metadata, context.time_remaining(), trusted=False)
+        unreadable: ServiceError | None = None
+        try:
+            call = from_metadata(metadata, context.time_remaining(), trusted=False)
+        except InvalidRequest as fault:
+            call, unreadable = CallContext(request_id_of(metadata)), fault
         if policy is not None:
-            granted_s = policy.granted_s(call.deadline.remaining_s())
+            granted_s = policy.granted_s(_early(call.deadline.remaining_s()))
             call = replace(call, deadline=Deadline.after(granted_s))
         # The caller learns the id even when it sent none, and even when the call fails.
         await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
@@ -137,6 +178,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._open[path] += 1
             try:
                 async with asyncio.timeout(call.deadline.remaining_s()):
+                    if unreadable is not None:
+                        raise unreadable
                     if policy is not None:
                         observed.caller = await self._authenticate(metadata)
                         call = traced.call = replace(call, caller=observed.caller)
@@ -149,22 +192,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 # is nobody left to answer.
                 gone = DeadlinePassed() if call.deadline.passed else Cancelled()
                 observed.code = code_of(gone).name
-                log_call(path, gone, None, begin)
+                self._log.ended(path, gone, None, begin)
+                raise
+            except grpc.aio.AbortError:
+                # A handler of gRPC's own (health, reflection) has said what there is to say.
+                observed.code = _code_of(context)
                 raise
             except Exception as exc:
                 # Our own timer's; a handler's TimeoutError about something else is a fault.
                 late = isinstance(exc, TimeoutError) and call.deadline.passed
                 error = DeadlinePassed() if late else service_error(exc)
                 observed.code = code_of(error).name
-                log_call(path, error, exc, begin)
+                self._log.ended(path, error, exc, begin)
             else:
-                log_call(path, None, None, begin)
+                self._log.ended(path, None, None, begin)
             finally:
                 traced.code = observed.code
                 self._open[path] -= 1
         if error is not None:
             status = rich_status(error, call.request_id)
             await context.abort_with_status(rpc_status.to_status(status))
+
+    def _unknown(self, path: str) -> "Handler":
+        """Answers what gRPC would refuse without a reason; whatever is sent is not looked at."""
+
+        async def refuse(request: Any, context: "Context") -> Any:
+            async with self._answering("unary", path, context):
+                raise NoSuchMethod(Reason.METHOD_UNKNOWN, "the server has no such method")
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def _check_size(self, answer: Any) -> None:
+        if self._max_answer_bytes is None or not hasattr(answer, "ByteSize"):
+            return
+        size = answer.ByteSize()
+        if size > self._max_answer_bytes:
+            raise TooLarge(
+                Reason.ANSWER_TOO_LARGE,
+                f"the answer has {size} bytes; a message may have {self._max_answer_bytes}",
+            )
 
     def _check_room(self, path: str, policy: MethodPolicy) -> None:
         if policy.max_open is not None and self._open[path] > policy.max_open:
@@ -175,15 +241,38 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             )
 
 
+def _early(remaining_s: float | None) -> float | None:
+    if remaining_s is None:
+        return None
+    return remaining_s - min(remaining_s * _EARLY_SHARE, _EARLY_S)
+
+
+def _code_of(context: "Context") -> str:
+    code: Any = context.code()
+    if isinstance(code, int):  # as grpcio keeps it
+        code = next((each for each in grpc.StatusCode if each.value[0] == code), None)
+    return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
+
+
 def _counted(request: Any, observed: CallMetrics) -> Any:
-    """The request, or the stream of them, each counted as it is taken."""
+    """The request, or the stream of them, each counted as it is taken.
+
+    Raises:
+        InvalidRequest: REQUEST_MALFORMED, for bytes that are no message.
+    """
     if not hasattr(request, "__aiter__"):
         observed.received()
-        return request
+        return _readable(request)
 
     async def messages() -> AsyncIterator[Any]:
         async for message in request:
             observed.received()
-            yield message
+            yield _readable(message)
 
     return messages()
+
+
+def _readable(message: Any) -> Any:
+    if isinstance(message, MalformedRequest):
+        raise InvalidRequest(Reason.REQUEST_MALFORMED, message.fault, field=message.field)
+    return message

@@ -9,17 +9,24 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.caller import ANONYMOUS, Caller
+from limelight.paths import FieldPath
+from services.caller import ANONYMOUS, Caller, Priority
 from services.deadline import Deadline
+from services.errors import InvalidRequest, Reason
 
 REQUEST_ID = "x-request-id"
 TIMEOUT_MS = "x-limelight-timeout-ms"
+PRIORITY = "x-limelight-priority"
 TENANT = "x-limelight-tenant"
 KEY_ID = "x-limelight-key-id"
 SCOPES = "x-limelight-scopes"
 TRACEPARENT = "traceparent"
 
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# A century has 13 digits of milliseconds.
+_MILLISECONDS = re.compile(r"[0-9]{1,13}")
+_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+_METADATA = FieldPath(("metadata",))
 
 Pairs = tuple[tuple[str, str], ...]
 RawPairs = Iterable[tuple[str, str | bytes]]
@@ -40,6 +47,7 @@ class CallContext:
     deadline: Deadline = field(default_factory=Deadline)
     caller: Caller = ANONYMOUS
     traceparent: str = ""
+    priority: Priority = Priority.INTERACTIVE
 
 
 def from_metadata(
@@ -52,18 +60,30 @@ def from_metadata(
         time_remaining_s: what gRPC itself knows of the deadline, where it does; the nearer wins.
         trusted: whether the sender is the gateway, whose word on the caller counts. At the public
             door anyone could claim to be anyone, and the caller is `ANONYMOUS` until authenticated.
+
+    Raises:
+        InvalidRequest: METADATA_INVALID, at the public door, for what we read and cannot be.
     """
-    values = {key.lower(): value for key, value in (pairs or ()) if isinstance(value, str)}
-    request_id = values.get(REQUEST_ID, "")
-    if not _SAFE.fullmatch(request_id):
-        request_id = new_request_id()
+    values = _texts(pairs)
     limits = [] if time_remaining_s is None else [time_remaining_s]
     raw = values.get(TIMEOUT_MS, "")
-    if raw.isascii() and raw.isdigit():
+    named = values.get(PRIORITY, "")
+    if not trusted:
+        _check(values, raw, named)
+    if _MILLISECONDS.fullmatch(raw):
         limits.append(int(raw) / 1000)
-    caller = _caller(values) if trusted else ANONYMOUS
-    deadline = Deadline.after(min(limits, default=None))
-    return CallContext(request_id, deadline, caller, _safe(values.get(TRACEPARENT, "")))
+    return CallContext(
+        request_id=request_id_of(pairs),
+        deadline=Deadline.after(min(limits, default=None)),
+        caller=_caller(values) if trusted else ANONYMOUS,
+        traceparent=_safe(values.get(TRACEPARENT, "")),
+        priority=_PRIORITIES.get(named, Priority.INTERACTIVE),
+    )
+
+
+def request_id_of(pairs: RawPairs | None) -> str:
+    """The id that a call came with, or a new one where it has none that is safe to log."""
+    return _safe(_texts(pairs).get(REQUEST_ID, "")) or new_request_id()
 
 
 def to_metadata(call: CallContext, extra: Pairs = ()) -> Pairs:
@@ -74,12 +94,32 @@ def to_metadata(call: CallContext, extra: Pairs = ()) -> Pairs:
         pairs += ((KEY_ID, caller.key_id),)
     if caller.scopes:
         pairs += ((SCOPES, " ".join(sorted(caller.scopes))),)
+    if call.priority is not Priority.INTERACTIVE:
+        pairs += ((PRIORITY, call.priority.name.lower()),)
     remaining = call.deadline.remaining_s()
     if remaining is not None:
         pairs += ((TIMEOUT_MS, str(int(remaining * 1000))),)
     if call.traceparent:
         pairs += ((TRACEPARENT, call.traceparent),)
     return pairs + extra
+
+
+def _texts(pairs: RawPairs | None) -> dict[str, str]:
+    return {key.lower(): value for key, value in (pairs or ()) if isinstance(value, str)}
+
+
+def _check(values: dict[str, str], timeout_ms: str, priority: str) -> None:
+    for key in (REQUEST_ID, TRACEPARENT, TIMEOUT_MS, PRIORITY):
+        if not values.get(key, "").isascii():
+            raise _invalid(key, "must be ASCII")
+    if timeout_ms and not _MILLISECONDS.fullmatch(timeout_ms):
+        raise _invalid(TIMEOUT_MS, "must be milliseconds, 1 to 13 digits")
+    if priority and priority not in _PRIORITIES:
+        raise _invalid(PRIORITY, f"must be one of {', '.join(_PRIORITIES)}")
+
+
+def _invalid(key: str, fault: str) -> InvalidRequest:
+    return InvalidRequest(Reason.METADATA_INVALID, f"{key} {fault}", field=_METADATA / key)
 
 
 def _caller(values: dict[str, str]) -> Caller:

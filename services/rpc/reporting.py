@@ -3,10 +3,41 @@
 import logging
 import time
 
-from services.errors import ServiceError
+from services.errors import Overloaded, ServiceError
 from services.rpc.status import code_of, is_callers_fault
 
 logger = logging.getLogger(__name__)
+
+# Of the calls that are shed, so many a second have a line. Each is counted in the metrics.
+_SHED_LINES = 5
+
+
+class CallLog:
+    """The log of a server's calls, which a flood of calls that are shed does not fill."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def ended(
+        self, path: str, error: ServiceError | None, exc: Exception | None, begin: float
+    ) -> None:
+        """Log how a call ended; see `log_call`."""
+        if isinstance(error, Overloaded) and not self._room():
+            self._left_out += 1
+            return
+        log_call(path, error, exc, begin)
+
+    def _room(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._left_out:
+                fields = {"left_out": self._left_out}
+                logger.info("more calls were shed", extra={"fields": fields})
+            self._second, self._lines, self._left_out = second, 0, 0
+        self._lines += 1
+        return self._lines <= _SHED_LINES
 
 
 def log_call(path: str, error: ServiceError | None, exc: Exception | None, begin: float) -> None:

@@ -19,12 +19,18 @@ _CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
     (errors.Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.TooLarge, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.DeadlineTooShort, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Idle, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled, grpc.StatusCode.CANCELLED),
     (errors.Unavailable, grpc.StatusCode.UNAVAILABLE),
     (errors.NotDeployed, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.Unknown, grpc.StatusCode.NOT_FOUND),
+    (errors.NoSuchMethod, grpc.StatusCode.UNIMPLEMENTED),
     (errors.Internal, grpc.StatusCode.INTERNAL),
 )
+
+# What gRPC's core says of a message, sent or received, beyond its limit.
+_TOO_LARGE = "larger than max"
 
 # The class each reason comes back as, when a service behind the gateway sent it.
 _CLASSES: dict[grpc.StatusCode, type[ServiceError]] = {
@@ -100,6 +106,10 @@ def error_from_rpc(exc: grpc.RpcError, away: Reason) -> ServiceError:
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.DeadlinePassed()
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if _TOO_LARGE in (exc.details() or ""):
+            return errors.TooLarge(
+                Reason.ANSWER_TOO_LARGE, "a part of the answer is larger than a message may be"
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(
                 Reason.OVERLOADED, "the service is at its limit", retry_after_s=1.0
@@ -124,6 +134,8 @@ def _error_from_status(status: status_pb2.Status, code: grpc.StatusCode) -> Serv
     match reason:
         case Reason.DEADLINE_PASSED:
             return errors.DeadlinePassed(status.message)
+        case Reason.DEADLINE_TOO_SHORT:
+            return errors.DeadlineTooShort(status.message)
         case Reason.CANCELLED:
             return errors.Cancelled(status.message)
         case Reason.INTERNAL:

@@ -19,15 +19,16 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from limelight.faults import Reason, ServiceError
-from limelight.masks import encode_rle
+from limelight.masks import encode_rle, rle_bbox
 from limelight.v1 import errors_pb2, limelight_pb2, limelight_pb2_grpc, video_pb2
 from limelight.values import RLE, ConceptQuery, Plan
 from services.codecs.images import encode
 from services.codecs.videos.demux import Demuxer
 from services.codecs.videos.limits import DEFAULT_VIDEO_LIMITS, VideoLimits
 from services.deadline import Deadline
-from services.domain import Candidate
+from services.domain import Candidate, Detection
 from services.errors import Cancelled, Internal
+from services.gateway.admission import PHRASES
 from services.gateway.app import start
 from services.gateway.video.reading import CHUNK
 from services.planner.metrics import RecordedPlannerMetrics
@@ -41,7 +42,7 @@ from tests.codecs.videos.clips import KINDS
 from tests.codecs.videos.hostile import gif
 from tests.conftest import wait_until
 from tests.gateway.conftest import Ask, make_settings
-from tests.gateway.peers import Peers
+from tests.gateway.peers import HEIGHT, WIDTH, Peers
 from tests.gateway.video.tracker import StandInTracker, Thing, always, serving_tracker
 
 CONTRACT = Path(__file__).parents[2] / "protos" / "limelight" / "v1" / "errors.proto"
@@ -283,6 +284,57 @@ async def _(gateways: Gateways) -> status_pb2.Status:
 async def _(gateways: Gateways) -> status_pb2.Status:
     gateways.peers.hold = asyncio.Event()
     return await gateways.refusal(gateways.ask.phrases("cat"), max_timeout_s=0.5)
+
+
+@provokes(Reason.DEADLINE_TOO_SHORT)
+async def _(gateways: Gateways) -> status_pb2.Status:
+    gateway = await start(make_settings(gateways.peers))
+    gateway._admission.lane(PHRASES).learn(1.0, 1.0, 400.0)
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        status = await gateways.failed(channel, gateways.ask.phrases("cat"))
+    await gateway.drain()
+    return status
+
+
+async def _raw(
+    gateways: Gateways, path: str, message: bytes, *pairs: tuple[str, str]
+) -> status_pb2.Status:
+    """The status of a call that no generated client would make."""
+    gateway = await start(make_settings(gateways.peers))
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            await channel.unary_unary(path)(message, metadata=pairs, timeout=60)
+    await gateway.drain()
+    status = rpc_status.from_call(caught.value)
+    assert status is not None
+    return status
+
+
+SEGMENT = "/limelight.v1.LimelightService/Segment"
+
+
+def _malformed(path: str, message: bytes, *pairs: tuple[str, str]) -> Provoke:
+    return lambda gateways: _raw(gateways, path, message, *pairs)
+
+
+LATIN_1 = limelight_pb2.SegmentRequest(task={"instruction": "ecru"}).SerializeToString()
+PROVOKED |= {
+    "METADATA_INVALID": _malformed(SEGMENT, b"", ("x-limelight-timeout-ms", "9" * 400)),
+    "REQUEST_MALFORMED": _malformed(SEGMENT, LATIN_1.replace(b"ecru", b"\xe9cru")),
+    "SERVICE_UNKNOWN": _malformed("/grpc.health.v1.Health/Check", b"\x0a\x06nobody"),
+    "METHOD_UNKNOWN": _malformed("/limelight.v1.LimelightService/Nothing", b""),
+}
+
+
+@provokes(Reason.ANSWER_TOO_LARGE)
+async def _(gateways: Gateways) -> status_pb2.Status:
+    # Masks of noise hardly shrink: each has some thousand runs.
+    rng = np.random.default_rng(0)
+    masks = [encode_rle(rng.random((HEIGHT, WIDTH)) < 0.5) for _ in range(400)]
+    gateways.peers.things["cat"] = [Detection(0.9, rle_bbox(mask), mask, 1) for mask in masks]
+    return await gateways.refusal(
+        gateways.ask.phrases("cat"), max_message_bytes=2**20, max_instances=400
+    )
 
 
 def _peer(name: str, failure: ServiceError | grpc.StatusCode) -> Provoke:

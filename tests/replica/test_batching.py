@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from services.deadline import Deadline
-from services.errors import DeadlinePassed, Overloaded, Reason, Unavailable
+from services.caller import Priority
+from services.deadline import Deadline, SharedDeadline
+from services.errors import DeadlinePassed, DeadlineTooShort, Overloaded, Reason, Unavailable
 from services.replica.batching import Batcher
 from services.replica.metrics import RecordedMetrics
+from services.rpc.calls import set_current_call
+from services.rpc.metadata import CallContext
 from tests.conftest import Clock, Until
 
 NO_DEADLINE = Deadline()
@@ -375,3 +378,87 @@ async def test_a_lost_device_takes_no_more_calls(metrics: RecordedMetrics) -> No
     assert refused.value.reason is Reason.DRAINING
     assert tried == [[1]]
     await batcher.close()
+
+
+async def test_what_cannot_be_answered_in_time_is_told_on_arrival(
+    batcher: Batcher[int, int],
+    worker: Worker,
+    metrics: RecordedMetrics,
+    until: Until,
+    clock: Clock,
+) -> None:
+    first = submit(batcher, 0)
+    await until(lambda: worker.started == [[0]])
+    clock.advance(10)  # so long does a batch take
+    worker.gate.set()
+    await first
+    with pytest.raises(DeadlineTooShort):
+        await batcher.submit(1, Deadline.after(5))
+    worker.gate.clear()
+    running = submit(batcher, 2)
+    await until(lambda: worker.started == [[0], [2]])
+    # It has ten seconds for itself, and none for the batch that runs.
+    with pytest.raises(Overloaded) as shed:
+        await batcher.submit(3, Deadline.after(15))
+    assert shed.value.retry_after_s is not None
+    in_time = submit(batcher, 4, Deadline.after(60))
+    await until(lambda: batcher.depth == 1)
+    worker.gate.set()
+    assert await asyncio.gather(running, in_time) == [4, 8]
+    assert metrics.counts["shed", "encode"] == 2
+    assert worker.started == [[0], [2], [4]]
+
+
+async def test_hopeless_work_is_dropped_when_its_batch_is_taken(
+    batcher: Batcher[int, int],
+    worker: Worker,
+    metrics: RecordedMetrics,
+    until: Until,
+    clock: Clock,
+) -> None:
+    first = submit(batcher, 0)
+    await until(lambda: worker.started == [[0]])
+    hopeless = submit(batcher, 1, Deadline.after(100))
+    patient = submit(batcher, 2, Deadline.after(10_000))
+    await until(lambda: batcher.depth == 2)
+    clock.advance(95)  # five seconds are left, and a batch takes 95
+    worker.gate.set()
+    await first
+    with pytest.raises(Overloaded, match="too late"):
+        await hopeless
+    assert await patient == 4
+    assert worker.started == [[0], [2]]
+    assert metrics.counts["dropped", "encode"] == 1
+
+
+async def test_work_that_is_shared_lasts_as_long_as_anybody_waits(
+    batcher: Batcher[int, int], worker: Worker, until: Until, clock: Clock
+) -> None:
+    first = submit(batcher, 0)
+    await until(lambda: worker.started == [[0]])
+    waited_for = SharedDeadline()
+    waited_for.join(Deadline.after(100))
+    shared = asyncio.create_task(batcher.submit(1, NO_DEADLINE, waited_for))
+    await until(lambda: batcher.depth == 1)
+    waited_for.join(Deadline.after(50))
+    waited_for.join(Deadline.after(10_000))
+    clock.advance(95)
+    worker.gate.set()
+    assert await asyncio.gather(first, shared) == [0, 2]
+
+
+async def test_interactive_items_are_taken_before_those_of_batches(
+    batcher: Batcher[int, int], worker: Worker, until: Until
+) -> None:
+    def submit_as(priority: Priority, item: int) -> asyncio.Task[int]:
+        set_current_call(CallContext(priority=priority))
+        return submit(batcher, item)  # a task keeps the call it was made in
+
+    first = submit(batcher, 0)
+    await until(lambda: worker.started == [[0]])
+    later = [submit_as(Priority.BATCH, item) for item in range(1, 5)]
+    sooner = [submit_as(Priority.INTERACTIVE, item) for item in range(5, 8)]
+    await until(lambda: batcher.depth == 7)
+    worker.gate.set()
+    await asyncio.gather(first, *later, *sooner)
+    assert worker.started == [[0], [5, 6, 7, 1], [2, 3, 4]]

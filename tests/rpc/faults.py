@@ -33,6 +33,8 @@ def fault_of(exc: grpc.RpcError) -> Fault:
             if detail.Unpack(message):
                 present.add(message.DESCRIPTOR.name)
     assert info.domain == "limelight.v1"
-    field = bad.field_violations[0].field if "BadRequest" in present else None
+    field = info.metadata.get("field")
+    if "BadRequest" in present:
+        assert bad.field_violations[0].field == field
     delay = retry.retry_delay.ToTimedelta().total_seconds() if "RetryInfo" in present else None
     return Fault(exc.code(), status.message, info.reason, info.metadata["request_id"], field, delay)

@@ -1,6 +1,7 @@
 """What every call of a public server goes through, whichever of the four kinds it is."""
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from limelight.paths import FieldPath
+from services import logs
 from services.caller import Caller
 from services.errors import InvalidRequest, Overloaded, Reason
 from services.rpc.calls import current_call
@@ -18,7 +20,8 @@ from services.rpc.interceptors import CallInterceptor
 from services.rpc.metadata import CallContext, RawPairs
 from services.rpc.methods import MethodPolicy
 from services.rpc.metrics import PrometheusInstruments, RpcMetrics
-from tests.conftest import Until
+from tests.conftest import Clock, Until
+from tests.rpc import raw_http2
 from tests.rpc.echo import RPCS, SERVICE, EchoRequest, EchoResponse
 from tests.rpc.echo import add_EchoServiceServicer_to_server as add
 from tests.rpc.faults import fault_of
@@ -35,6 +38,10 @@ class Handlers:
         self.failure: Exception | None = None
         self.hold: asyncio.Event | None = None
         self.cancelled = 0
+        self.copies = 1
+        """How often a stream of responses repeats the text in each."""
+        self.at_home: list[bool] = []
+        """Whether each call was ended in the task that it began in."""
 
     async def _after_first(self) -> None:
         if self.hold is not None:
@@ -46,11 +53,14 @@ class Handlers:
     def _called(self) -> Iterator[None]:
         """Notes the call, and a caller that leaves, wherever the handler is."""
         self.calls.append(current_call())
+        task = asyncio.current_task()
         try:
             yield
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise
+        finally:
+            self.at_home.append(asyncio.current_task() is task)
 
     async def Unary(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._called():
@@ -60,7 +70,7 @@ class Handlers:
     async def ServerStream(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         with self._called():
             for _ in range(3):
-                yield EchoResponse(text=request.text)
+                yield EchoResponse(text=self.copies * request.text)
                 await self._after_first()
 
     async def ClientStream(self, requests: Any, context: Any) -> Any:  # noqa: N802
@@ -79,8 +89,9 @@ class Handlers:
 class Served:
     """A running server, and how to call it."""
 
-    def __init__(self, channel: grpc.aio.Channel, handlers: Handlers) -> None:
+    def __init__(self, channel: grpc.aio.Channel, handlers: Handlers, address: str) -> None:
         self._channel = channel
+        self.address = address
         self.handlers = handlers
         self.registry = CollectorRegistry()
 
@@ -126,12 +137,12 @@ async def _three(more: bool) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def serving(
-    policies: dict[str, MethodPolicy] | None = None, authenticate: Any = None
+    policies: dict[str, MethodPolicy] | None = None, authenticate: Any = None, **more: Any
 ) -> AsyncIterator[Served]:
     if policies is None:
         policies = {rpc.path: POLICY for rpc in RPCS.values()}
     registry = CollectorRegistry()
-    given = {} if authenticate is None else {"authenticate": authenticate}
+    given = more if authenticate is None else {"authenticate": authenticate, **more}
     metrics = RpcMetrics(PrometheusInstruments(registry), "server")
     server = grpc.aio.server(interceptors=[CallInterceptor(metrics, policies, **given)])
     handlers = Handlers()
@@ -139,7 +150,7 @@ async def serving(
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        served = Served(channel, handlers)
+        served = Served(channel, handlers, f"127.0.0.1:{port}")
         served.registry = registry
         yield served
     await server.stop(None)
@@ -229,6 +240,19 @@ async def test_cancellation_reaches_the_handler_and_is_counted(
     await until(lambda: served.count("handled", method, grpc_code="CANCELLED") == 1)
 
 
+async def test_a_stream_that_is_cut_off_while_it_writes_cleans_up_after_itself(
+    served: Served, until: Until
+) -> None:
+    """In its own task, and not whenever the garbage collector finds its generators."""
+    served.handlers.copies = 8 << 20  # more than a connection holds of what nobody reads
+    served.handlers.hold = asyncio.Event()
+    call = served.start("ServerStream")
+    await until(lambda: served.count("msg_sent", "ServerStream") == 1)
+    call.cancel()
+    await until(lambda: served.handlers.at_home)
+    assert served.handlers.at_home == [True]
+
+
 async def test_a_method_has_only_so_many_open_calls(served: Served, until: Until) -> None:
     served.handlers.hold = asyncio.Event()
     open_calls = [served.start("ServerStream") for _ in range(2)]
@@ -278,3 +302,108 @@ async def test_a_method_without_a_policy_is_neither_timed_nor_authenticated() ->
         assert await served.texts("Unary") == ["a"]
         assert served.handlers.calls[-1].deadline.remaining_s() is None
         assert served.count("handled", "Unary", grpc_code="OK") == 1
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_a_call_ends_a_little_early_so_that_its_caller_hears_why(
+    served: Served, until: Until, clock: Clock, method: str
+) -> None:
+    served.handlers.hold = asyncio.Event()
+    call = asyncio.create_task(served.texts(method, timeout=150))
+    await until(lambda: served.handlers.calls)
+    clock.advance(149.95)  # gRPC's own clocks, the client's too, have all of it left
+    with pytest.raises(grpc.RpcError) as caught:
+        await call
+    fault = fault_of(caught.value)
+    assert (fault.code, fault.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED")
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_a_request_that_is_no_message_is_refused_by_name(
+    served: Served, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    rpc = RPCS[method]
+    make = {
+        "unary": served._channel.unary_unary,
+        "server_stream": served._channel.unary_stream,
+        "client_stream": served._channel.stream_unary,
+        "bidi_stream": served._channel.stream_stream,
+    }[rpc.kind]
+
+    async def one() -> AsyncIterator[bytes]:
+        yield b"\x0a\x01\xff"
+
+    call = make(rpc.path)(one() if rpc.client_streaming else b"\x0a\x01\xff")
+
+    async def ended() -> None:
+        if rpc.server_streaming:
+            async for _ in call:
+                pass
+        else:
+            await call
+
+    with pytest.raises(grpc.RpcError) as caught:
+        await ended()
+    fault = fault_of(caught.value)
+    assert (fault.code, fault.reason, fault.field) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "REQUEST_MALFORMED",
+        "text",
+    )
+    assert not any(record.exc_info for record in caplog.records)
+    assert served.count("handled", method, grpc_code="INVALID_ARGUMENT") == 1
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_metadata_that_cannot_be_read_is_refused_by_name(served: Served, method: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        await served.texts(method, more=False, metadata=(("x-limelight-timeout-ms", "9" * 400),))
+    fault = fault_of(caught.value)
+    assert (fault.code, fault.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "METADATA_INVALID")
+    assert fault.field == "metadata.x-limelight-timeout-ms"
+    assert served.handlers.calls == []
+
+
+@pytest.mark.parametrize("method", KINDS)
+async def test_an_answer_too_large_to_send_is_told(method: str) -> None:
+    async with serving(max_answer_bytes=2) as served:
+        with pytest.raises(grpc.RpcError) as caught:
+            await served.texts(method, more=method != "Bidi")
+    fault = fault_of(caught.value)
+    assert (fault.code, fault.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
+    assert fault.retry_after_s is None
+
+
+async def test_an_unknown_method_is_told_whatever_its_kind(served: Served) -> None:
+    path = f"/{SERVICE}/Nothing"
+
+    async def none() -> AsyncIterator[bytes]:
+        for message in ():
+            yield message
+
+    for call in (
+        served._channel.unary_unary(path)(b"anything"),
+        served._channel.stream_unary(path)(none()),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            await call
+        fault = fault_of(caught.value)
+        assert (fault.code, fault.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN")
+
+
+async def test_headers_that_are_not_ascii_are_refused_without_a_traceback() -> None:
+    written = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logs.configure("INFO", written)
+    try:
+        async with serving() as served:
+            frames = await raw_http2.unary(
+                served.address, RPCS["Unary"].path, b"", [(b"x-request-id", b"\xff\xfe")]
+            )
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert b"x-request-id must be ASCII" in b"".join(payload for _, payload in frames)
+    assert "METADATA_INVALID" in written.getvalue()
+    assert "Traceback" not in written.getvalue()

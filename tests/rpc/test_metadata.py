@@ -2,12 +2,15 @@
 
 import pytest
 
-from services.caller import ANONYMOUS, Caller
+from services.caller import ANONYMOUS, Caller, Priority
 from services.deadline import Deadline
+from services.errors import InvalidRequest, Reason
 from services.rpc.metadata import (
+    PRIORITY,
     REQUEST_ID,
     TENANT,
     TIMEOUT_MS,
+    TRACEPARENT,
     CallContext,
     from_metadata,
     to_metadata,
@@ -28,9 +31,31 @@ def test_an_unsafe_id_is_replaced(bad: str) -> None:
     assert from_metadata(((REQUEST_ID, bad),), trusted=True).request_id not in ("", bad)
 
 
-@pytest.mark.parametrize("bad", ["", "-5", "1e3", "soon", "٣"])
+@pytest.mark.parametrize("bad", ["", "-5", "1e3", "soon", "٣", "9" * 400])
 def test_a_timeout_that_is_no_number_is_none(bad: str) -> None:
     assert from_metadata(((TIMEOUT_MS, bad),), trusted=True).deadline.remaining_s() is None
+
+
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [
+        *((TIMEOUT_MS, bad) for bad in ("-5", "1e3", "soon", "٣", "9" * 400)),
+        *((PRIORITY, bad) for bad in ("urgent", "Batch", "1")),
+        *((key, "\xff\xfe") for key in (REQUEST_ID, TRACEPARENT, TIMEOUT_MS, PRIORITY)),
+    ],
+)
+def test_what_cannot_be_read_at_the_public_door_is_refused_by_name(key: str, bad: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        from_metadata(((key, bad),), trusted=False)
+    assert refused.value.reason is Reason.METADATA_INVALID
+    assert str(refused.value.field) == f"metadata.{key}"
+
+
+def test_the_priority_travels_and_is_interactive_unless_said() -> None:
+    assert from_metadata((), trusted=False).priority is Priority.INTERACTIVE
+    call = from_metadata(((PRIORITY, "batch"),), trusted=False)
+    assert call.priority is Priority.BATCH
+    assert from_metadata(to_metadata(call), trusted=True).priority is Priority.BATCH
 
 
 def test_the_nearer_deadline_wins() -> None:

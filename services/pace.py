@@ -1,0 +1,71 @@
+"""How fast work of one kind is done, learned from the work itself: who is admitted depends on it.
+
+Used at both places where work waits: the gateway's lanes (`services.gateway.lanes`) and the
+replicas' batchers (`services.replica.batching`). Work is counted in units, of which a plain request
+has one. Nothing is assumed of what does the work: by Little's law, work that began with `n` units
+under way, its own counted in, and ended after `t` seconds was done at `n / t` units a second, be it
+by one worker, by batches or by several replicas, and however many others send work there as well.
+"""
+
+import time
+from collections import deque
+
+from services.running_mean import RunningMean
+
+# How long a duration counts: a slow minute must not shed the calls of the next.
+WINDOW_S = 10.0
+
+
+class Pace:
+    """The pace of one kind of work. Knows nothing, and so expects nothing, until work was done."""
+
+    def __init__(self) -> None:
+        self._rate = RunningMean()
+        self._seconds = RunningMean()
+        self._quickest: deque[tuple[float, float]] = deque()
+        self._last = 0.0
+
+    def done(self, units: float, under_way: float, seconds: float) -> None:
+        """Work of `units` took `seconds`; `under_way` units had begun when it did, its own too."""
+        self._forget()
+        self._last = time.monotonic()
+        seconds = max(seconds, 1e-6)
+        self._rate.add(under_way / seconds)
+        self._seconds.add(seconds)
+        # Only what is newer, or quicker than all that is newer, can ever be the quickest.
+        alone = seconds / units
+        while self._quickest and self._quickest[-1][1] >= alone:
+            self._quickest.pop()
+        self._quickest.append((self._last, alone))
+
+    @property
+    def rate(self) -> float:
+        """Units a second; 0 when nothing was done of late."""
+        self._forget()
+        return self._rate.value
+
+    def quickest_s(self, units: float = 1.0) -> float:
+        """Seconds that `units` take at least, by the quickest work of late; 0 when unknown."""
+        self._forget()
+        return self._quickest[0][1] * units if self._quickest else 0.0
+
+    def expected_s(self, units: float, under_way: float) -> float:
+        """Seconds that work of `units` will take if `under_way` units, its own too, are under way.
+
+        At least what it would take alone. At most what work takes at present: whether more at a
+        time takes longer is for whoever tries it to find out. 0 when unknown.
+        """
+        if self.rate == 0:
+            return 0.0
+        return max(self.quickest_s(units), min(under_way / self.rate, self._seconds.value))
+
+    def wait_s(self, units: float) -> float:
+        """Seconds until `units` that are ahead are done; 0 when unknown."""
+        return units / self.rate if self.rate else 0.0
+
+    def _forget(self) -> None:
+        horizon = time.monotonic() - WINDOW_S
+        while self._quickest and self._quickest[0][0] < horizon:
+            self._quickest.popleft()
+        if self._last < horizon:
+            self._rate, self._seconds = RunningMean(), RunningMean()
