@@ -1,37 +1,27 @@
 """Who may come in: the first layer of admission, before anything of a request is looked into.
 
-Calls and the bytes they hold are capped, and a call is shed when what is left of its deadline is
-less than the quickest answer of late. What is shed costs nothing and is told when to come again.
+Calls and the bytes they hold are capped, and each kind of call has a lane
+(`services.gateway.lanes`) that knows what can be answered in time. Whoever is shed costs nothing
+and is told when to come again. The requests of those who are let in are read, and then take their
+turn in their lane.
 """
 
-import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from services.caller import Caller
+from services.caller import Caller, Priority
 from services.deadline import Deadline
-from services.errors import Overloaded, Reason, Unavailable
+from services.errors import DeadlineTooShort, Overloaded, Reason, Unavailable
+from services.gateway.lanes import Cost, Lane, Shed
 from services.gateway.metrics import GatewayMetrics
 
-# How long an answer's duration counts: a slow minute must not shed the calls of the next.
-WINDOW_S = 10.0
+# Calls of one kind share what they need: the segmenter alone, or the planner as well.
+PHRASES, INSTRUCTIONS = "phrases", "instructions"
+KINDS = (PHRASES, INSTRUCTIONS)
 # How soon to come again with a video when as many are tracked as may be.
 STREAM_RETRY_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a call is estimated to take.
-
-    Attributes:
-        kind: calls of one kind take about equally long.
-        held_bytes: image bytes that the call holds for as long as it lives.
-    """
-
-    kind: str
-    held_bytes: int
+# Of the places for videos, those that batches may not take.
+_KEPT_FOR_INTERACTIVE = 1 / 4
 
 
 class Admission:
@@ -48,11 +38,11 @@ class Admission:
         self._in_flight = 0
         self._bytes = 0
         self._draining = False
-        self._recent: dict[str, deque[tuple[float, float]]] = {}
+        self._lanes = {kind: Lane(kind, metrics) for kind in KINDS}
 
     @property
     def in_flight(self) -> int:
-        """Calls worked on now."""
+        """Calls that were admitted and are not answered: those that wait for their turn too."""
         return self._in_flight
 
     @property
@@ -69,23 +59,50 @@ class Admission:
         """Admit nothing more; what runs goes on."""
         self._draining = True
 
+    def lane(self, kind: str) -> Lane:
+        """The calls of `kind`."""
+        return self._lanes[kind]
+
     @contextmanager
-    def admit(self, caller: Caller, cost: Cost, deadline: Deadline) -> Iterator[None]:
-        """Hold a place for one call of `caller`.
+    def admit(
+        self,
+        caller: Caller,
+        cost: Cost,
+        deadline: Deadline,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Iterator[None]:
+        """Hold a place for one call of `caller`, whose `cost` is a first guess.
 
         Raises:
             Overloaded: there is no room, or not enough time; with a time to come again.
+            DeadlineTooShort: there would not be enough time if nobody else were there.
             Unavailable: the gateway drains.
             DeadlinePassed: it is too late already.
         """
-        self._check(caller, cost, deadline)
+        with self._counting(caller):
+            self._check(cost, deadline, priority)
         self._hold(1, cost.held_bytes)
-        begin = time.monotonic()
         try:
             yield
-            self._remember(cost.kind, time.monotonic() - begin)
         finally:
             self._hold(-1, -cost.held_bytes)
+
+    @asynccontextmanager
+    async def turn(
+        self,
+        caller: Caller,
+        cost: Cost,
+        deadline: Deadline,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> AsyncIterator[None]:
+        """Wait until it is the turn of an admitted call, whose `cost` is known, and hold its place
+        among those that are worked on. Raises as `admit`.
+        """
+        lane = self._lanes[cost.kind]
+        with self._counting(caller):
+            turn = await lane.take(cost.units, priority, deadline)
+        with turn:
+            yield
 
     @property
     def streams(self) -> int:
@@ -93,63 +110,66 @@ class Admission:
         return self._streams
 
     @contextmanager
-    def admit_stream(self, caller: Caller, deadline: Deadline) -> Iterator[None]:
+    def admit_stream(
+        self, caller: Caller, deadline: Deadline, priority: Priority = Priority.INTERACTIVE
+    ) -> Iterator[None]:
         """Hold a place for one video of `caller`, whose length nobody knows.
+
+        Batches leave a quarter of the places to interactive callers.
 
         Raises:
             Overloaded: as many are tracked as may be; with a time to come again.
             Unavailable: the gateway drains.
             DeadlinePassed: it is too late already.
         """
-        self._check_open(caller)
-        deadline.check()
-        if self._streams >= self._max_streams:
-            self._count_shed("streams", caller)
-            raise Overloaded(
-                Reason.OVERLOADED,
-                f"{self._streams} videos are tracked, the most at once",
-                retry_after_s=STREAM_RETRY_S,
-            )
+        with self._counting(caller):
+            self._check_open()
+            deadline.check()
+            places = self._max_streams
+            if priority is Priority.BATCH:
+                places -= int(places * _KEPT_FOR_INTERACTIVE)
+            if self._streams >= places:
+                message = f"{self._streams} videos are tracked, the most at once"
+                raise Shed("streams", message, STREAM_RETRY_S)
         self._count_stream(1)
         try:
             yield
         finally:
             self._count_stream(-1)
 
-    def quickest_s(self, kind: str) -> float:
-        """Seconds the quickest recent answer of `kind` took; 0 when there is none."""
-        recent = self._recent.get(kind)
-        if recent is None:
-            return 0.0
-        horizon = time.monotonic() - WINDOW_S
-        while recent and recent[0][0] < horizon:
-            recent.popleft()
-        return min((seconds for _, seconds in recent), default=0.0)
-
-    def _check(self, caller: Caller, cost: Cost, deadline: Deadline) -> None:
-        self._check_open(caller)
+    def _check(self, cost: Cost, deadline: Deadline, priority: Priority) -> None:
+        self._check_open()
         deadline.check()
+        lane = self._lanes[cost.kind]
         if self._in_flight >= self._max_in_flight:
-            self._shed("in_flight", f"{self._in_flight} calls are in progress", caller, cost)
+            message = f"{self._in_flight} calls are in progress"
+            raise lane.shed("in_flight", message, priority)
         if self._bytes + cost.held_bytes > self._max_bytes and self._in_flight:
-            self._shed("bytes", "the images in progress fill the memory set aside", caller, cost)
-        remaining = deadline.remaining_s()
-        if remaining is not None and remaining < self.quickest_s(cost.kind):
-            self._shed("deadline", "the deadline is nearer than any recent answer", caller, cost)
+            message = "the images in progress fill the memory set aside"
+            raise lane.shed("bytes", message, priority)
+        lane.check(cost.units, priority, deadline)
 
-    def _check_open(self, caller: Caller) -> None:
+    def _check_open(self) -> None:
         if self._draining:
-            self._count_shed("draining", caller)
             raise Unavailable(Reason.DRAINING, "the server is shutting down", retry_after_s=1.0)
 
     def _count_stream(self, streams: int) -> None:
         self._streams += streams
         self._metrics.streams.set(self._streams)
 
-    def _shed(self, why: str, message: str, caller: Caller, cost: Cost) -> None:
-        self._count_shed(why, caller)
-        retry_after_s = max(0.1, self.quickest_s(cost.kind))
-        raise Overloaded(Reason.OVERLOADED, message, retry_after_s=retry_after_s)
+    @contextmanager
+    def _counting(self, caller: Caller) -> Iterator[None]:
+        try:
+            yield
+        except Overloaded as error:
+            self._count_shed(error.why if isinstance(error, Shed) else "queue", caller)
+            raise
+        except DeadlineTooShort:
+            self._count_shed("deadline_too_short", caller)
+            raise
+        except Unavailable:
+            self._count_shed("draining", caller)
+            raise
 
     def _count_shed(self, why: str, caller: Caller) -> None:
         self._metrics.shed.labels(why).inc()
@@ -160,7 +180,3 @@ class Admission:
         self._bytes += held_bytes
         self._metrics.in_flight.set(self._in_flight)
         self._metrics.in_flight_bytes.set(self._bytes)
-
-    def _remember(self, kind: str, seconds: float) -> None:
-        recent = self._recent.setdefault(kind, deque(maxlen=256))
-        recent.append((time.monotonic(), seconds))

@@ -21,19 +21,25 @@ from services.gateway.channels import ChannelPool
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import Peer, PlannerPeer, SegmenterPeer, TrackerPeer
 from services.gateway.pipeline import Pipeline
+from services.gateway.pixels import PixelWorkers, nursery
 from services.gateway.rules import TaskRules
 from services.gateway.servicer import LimelightServicer
 from services.gateway.settings import Settings
 from services.gateway.video.calls import TrackCalls
 from services.gateway.video.live import LiveSource
 from services.gateway.video.media import VideoFileSource
+from services.gateway.video.opening import StreamOpener
 from services.gateway.video.rules import TrackRules
-from services.gateway.video.sources import StreamSource
-from services.gateway.video.store import MemoryStore
+from services.gateway.video.shared import SharedServer, SharedStore
+from services.gateway.video.sources import BlockingWork, StreamSource
+from services.gateway.video.store import MemoryStore, StreamStore
 from services.gateway.video.stream import StreamTools
 from services.gateway.video.tasks import TrackTask
+from services.isolation.pool import Nursery
+from services.rpc.health import HealthService
 from services.rpc.interceptors import CallInterceptor
 from services.rpc.methods import MethodPolicy, rpcs
+from services.stages import StageTimer
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +68,8 @@ class Gateway:
     _tracking: TrackCalls | None
     _peers: tuple[Peer, ...]
     _executors: tuple[ThreadPoolExecutor, ...]
+    _pixels: PixelWorkers
+    _nursery: Nursery | None
     _http: tuple[WSGIServer, Thread] | None
     _drain_s: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -92,6 +100,9 @@ class Gateway:
         await asyncio.gather(*(peer.close() for peer in self._peers))
         for executor in self._executors:
             executor.shutdown(wait=False, cancel_futures=True)
+        self._pixels.close()
+        if self._nursery is not None:
+            await asyncio.to_thread(self._nursery.close)
         if self._http is not None:
             await asyncio.to_thread(self._http[0].shutdown)
             self._http[0].server_close()
@@ -102,9 +113,14 @@ class Gateway:
         await self._server.wait_for_termination()
 
 
-async def start(settings: Settings) -> Gateway:
-    """Bind and serve. Raises OSError when a port is taken."""
+async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
+    """Bind and serve. Raises OSError when a port is taken.
+
+    `workers` forks the processes that read images; None: one that ends with the gateway.
+    """
     metrics = GatewayMetrics()
+    own = nursery(settings) if workers is None else None
+    pixels = PixelWorkers(settings, workers or own or nursery(settings), metrics)
     executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pixels")
     planner = _peer(
         settings,
@@ -120,7 +136,7 @@ async def start(settings: Settings) -> Gateway:
         Reason.SEGMENTER_UNAVAILABLE,
         metrics,
     )
-    rules = TaskRules(settings)
+    rules = TaskRules(settings, pixels)
     admission = Admission(
         settings.max_in_flight, settings.max_in_flight_bytes, metrics, settings.max_streams
     )
@@ -129,7 +145,7 @@ async def start(settings: Settings) -> Gateway:
         planning,
         SegmenterPeer(segmenter),
         executor,
-        rules.image_limits,
+        pixels,
         metrics,
         settings.max_instances,
         settings.max_review_candidates,
@@ -139,19 +155,27 @@ async def start(settings: Settings) -> Gateway:
     media = ThreadPoolExecutor(2 * settings.max_streams, thread_name_prefix="media")
     tracking = None
     if tracker is not None:
-        tracking = TrackCalls(
+        track_rules = TrackRules(settings)
+        opener = StreamOpener(
             rules,
-            TrackRules(settings),
-            admission,
-            MemoryStore(settings.resume_s, settings.kept_streams, metrics),
+            track_rules,
+            _sources(settings, rules, media, pixels, metrics),
             StreamTools(planning, TrackerPeer(tracker), executor, metrics, settings),
-            _sources(settings, rules, media),
-            settings,
         )
-    servicer = LimelightServicer(rules, admission, pipeline, tracking, metrics.stage)
+        store = _store(settings, metrics, opener)
+        tracking = TrackCalls(track_rules, admission, store, opener, settings)
+    servicer = LimelightServicer(
+        rules, admission, pipeline, tracking, metrics.stage, settings.max_message_bytes
+    )
 
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(metrics.server, policies(settings))],
+        interceptors=[
+            CallInterceptor(
+                metrics.server,
+                policies(settings),
+                max_answer_bytes=settings.max_message_bytes,
+            )
+        ],
         options=[
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -159,12 +183,15 @@ async def start(settings: Settings) -> Gateway:
             ("grpc.so_reuseport", 0),
             # By gRPC's two-step GOAWAY: a call that crosses it on the wire is still answered.
             ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
+            # A peer that a network has cut off is noticed, and its sockets are given back.
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ],
     )
     limelight_pb2_grpc.add_LimelightServiceServicer_to_server(servicer, server)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = HealthService()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -181,6 +208,7 @@ async def start(settings: Settings) -> Gateway:
     for name in (SERVICE, PLANNER_HEALTH, SEGMENTER_HEALTH, *extra):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
+    pixels.warm()
     gateway = Gateway(
         address=f"{host}:{port}",
         metrics_address=metrics_address,
@@ -191,6 +219,8 @@ async def start(settings: Settings) -> Gateway:
         _tracking=tracking,
         _peers=(planner, segmenter, *extra.values()),
         _executors=(executor, media),
+        _pixels=pixels,
+        _nursery=own,
         _http=http,
         _drain_s=settings.drain_s,
     )
@@ -228,6 +258,15 @@ def _tracker(settings: Settings, metrics: GatewayMetrics) -> Peer | None:
     )
 
 
+def _store(settings: Settings, metrics: GatewayMetrics, opener: StreamOpener) -> StreamStore:
+    """Keeps streams that were cut: here, or where other gateways find them too."""
+    memory = MemoryStore(settings.resume_s, settings.kept_streams, metrics)
+    if not settings.redis_url:
+        return memory
+    server = SharedServer(settings, metrics)
+    return SharedStore(memory, server, opener, settings, metrics)
+
+
 def policies(settings: Settings) -> dict[str, MethodPolicy]:
     """How each public method's calls are held, by path; every method has a policy."""
     image = MethodPolicy(settings.default_timeout_s, settings.max_timeout_s)
@@ -240,15 +279,28 @@ def policies(settings: Settings) -> dict[str, MethodPolicy]:
 
 
 def _sources(
-    settings: Settings, rules: TaskRules, executor: ThreadPoolExecutor
-) -> Callable[[TrackTask], StreamSource]:
-    """Makes the media of a task."""
-    limits = VideoLimits(max_bytes=settings.max_video_bytes)
+    settings: Settings,
+    rules: TaskRules,
+    executor: ThreadPoolExecutor,
+    pixels: PixelWorkers,
+    metrics: GatewayMetrics,
+) -> Callable[[TrackTask, StageTimer], StreamSource]:
+    """Makes the media of a task, timed by the timer of its stream."""
+    limits = VideoLimits(
+        max_bytes=settings.max_video_bytes,
+        max_pixels=settings.max_video_pixels,
+        max_side=settings.max_video_side,
+        max_frames=settings.max_video_frames,
+        max_seconds=settings.max_video_seconds,
+    )
 
-    def open_source(task: TrackTask) -> StreamSource:
+    def open_source(task: TrackTask, timer: StageTimer) -> StreamSource:
         if task.live:
-            return LiveSource(task, rules, executor)
-        return VideoFileSource(task, limits, executor, settings.intake_ahead_bytes)
+            return LiveSource(task, rules, pixels, timer)
+        work = BlockingWork(executor, timer, metrics.worked)
+        return VideoFileSource(
+            task, limits, work, settings.intake_ahead_bytes, metrics.spooled_bytes.inc
+        )
 
     return open_source
 

@@ -3,10 +3,21 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from limelight.values import PlanCause, PlanOutcome, VerdictKind
+from services.isolation.pool import Loss
 from services.rpc.metrics import SECONDS, PrometheusInstruments, RpcMetrics
 
-STAGES = ("read", "plan", "segment", "review", "select", "render")
-SHED_REASONS = ("in_flight", "bytes", "deadline", "draining", "streams")
+STAGES = ("read", "spool", "demux", "picture", "plan", "segment", "review", "select", "render")
+# Of them, those whose work is done here for a video.
+VIDEO_STAGES = ("spool", "demux", "picture", "select", "render")
+SHED_REASONS = (
+    "in_flight",
+    "bytes",
+    "queue",
+    "deadline",
+    "deadline_too_short",
+    "draining",
+    "streams",
+)
 
 
 class GatewayMetrics:
@@ -21,6 +32,12 @@ class GatewayMetrics:
             "Seconds a stage of a request took.",
             ("stage",),
             buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.cpu_seconds = Counter(
+            "limelight_cpu_seconds_total",
+            "CPU time of what a stage of a video does here, whatever it waits for.",
+            ("stage",),
             registry=self.registry,
         )
         self.plans = Counter(
@@ -49,8 +66,32 @@ class GatewayMetrics:
             ("tenant", "reason"),
             registry=self.registry,
         )
+        self.worker_losses = Counter(
+            "limelight_worker_losses_total",
+            "Processes that read or draw images and did not come back, by pool and cause.",
+            ("pool", "loss"),
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "limelight_in_flight", "Calls worked on now.", registry=self.registry
+        )
+        self.lane_limit = Gauge(
+            "limelight_lane_limit",
+            "Units of work that may be under way at once, by kind of call.",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.lane_busy = Gauge(
+            "limelight_lane_busy",
+            "Units of work under way, by kind of call.",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.lane_waiting = Gauge(
+            "limelight_lane_waiting",
+            "Calls that wait for their turn, by kind.",
+            ("kind",),
+            registry=self.registry,
         )
         self.in_flight_bytes = Gauge(
             "limelight_in_flight_bytes", "Image bytes held now.", registry=self.registry
@@ -98,6 +139,23 @@ class GatewayMetrics:
             ("direction",),
             registry=self.registry,
         )
+        self.spooled_bytes = Gauge(
+            "limelight_spooled_bytes",
+            "Bytes of video files held now, in memory and on disk.",
+            registry=self.registry,
+        )
+        self.shared_state_up = Gauge(
+            "limelight_shared_state_up",
+            "Whether streams can be written for other gateways; 0 also where they are not to be.",
+            registry=self.registry,
+        )
+        self.shared_writes = Counter(
+            "limelight_shared_writes_total",
+            "Writes of streams for other gateways: written, failed, lost to another gateway, "
+            "or too large.",
+            ("outcome",),
+            registry=self.registry,
+        )
         self.replans = Counter(
             "limelight_replans_total",
             "Plans of videos, by cause.",
@@ -111,7 +169,12 @@ class GatewayMetrics:
             self.verdicts.labels(verdict.value)
         for reason in SHED_REASONS:
             self.shed.labels(reason)
-        for after in ("tracker", "client"):
+        for pool in ("reading", "drawing"):
+            for loss in Loss:
+                self.worker_losses.labels(pool, loss.value)
+        for write in ("written", "failed", "lost", "too_large"):
+            self.shared_writes.labels(write)
+        for after in ("tracker", "client", "gateway"):
             self.streams_resumed.labels(after)
         for direction in ("in", "out"):
             self.media_bytes.labels(direction)
@@ -119,7 +182,19 @@ class GatewayMetrics:
             self.replans.labels(cause.value)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
+        for stage in VIDEO_STAGES:
+            self.cpu_seconds.labels(stage)
+
+    def lane(self, kind: str, limit: float, busy: float, waiting: int) -> None:
+        """How the calls of one kind stand."""
+        self.lane_limit.labels(kind).set(limit)
+        self.lane_busy.labels(kind).set(busy)
+        self.lane_waiting.labels(kind).set(waiting)
 
     def stage(self, name: str, seconds: float) -> None:
         """A request spent `seconds` in the stage `name`."""
         self.stage_seconds.labels(name).observe(seconds)
+
+    def worked(self, stage: str, cpu_s: float) -> None:
+        """A thread spent `cpu_s` seconds of CPU in `stage`."""
+        self.cpu_seconds.labels(stage).inc(cpu_s)

@@ -22,7 +22,6 @@ from limelight.values import (
     Verdict,
     VerdictKind,
 )
-from services.codecs.images import ImageLimits
 from services.domain import Candidate, SegmentedImage, SegmentedInstance
 from services.errors import InvalidRequest, Reason, ServiceError
 from services.gateway import execution, rendering
@@ -38,7 +37,8 @@ from services.gateway.answers import (
 )
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import PlannerPeer, SegmenterPeer
-from services.gateway.reading import IMAGE, INSTRUCTION, QUERIES, TASK
+from services.gateway.pixels import PixelWorkers
+from services.gateway.request_fields import IMAGE, INSTRUCTION, QUERIES, TASK
 from services.gateway.tasks import ImageTask
 from services.rpc.metadata import CallContext
 from services.stages import StageTimer
@@ -83,7 +83,7 @@ class Pipeline:
         planner: PlannerPeer,
         segmenter: SegmenterPeer,
         executor: Executor,
-        limits: ImageLimits,
+        pixels: PixelWorkers,
         metrics: GatewayMetrics,
         max_instances: int,
         max_review_candidates: int,
@@ -91,7 +91,7 @@ class Pipeline:
         self._planner = planner
         self._segmenter = segmenter
         self._executor = executor
-        self._limits = limits
+        self._pixels = pixels
         self._metrics = metrics
         self._max_instances = max_instances
         self._max_review = max_review_candidates
@@ -105,7 +105,7 @@ class Pipeline:
         warnings: tuple[str, ...] = ()
         if task.accepts_damage:
             with timer.stage("read"):
-                task, warnings = await self._off_loop(rendering.mended, task, self._limits)
+                task, warnings = await self._pixels.mended(task)
         plan = await self._plan(task, call, timer, record)
         yield PlanEvent(plan)
 
@@ -129,9 +129,7 @@ class Pipeline:
         pictures: tuple[RenderedPicture, ...] = ()
         if task.renders:
             with timer.stage("render"):
-                pictures, unwritten = await self._off_loop(
-                    rendering.draw_pictures, task.renders, task.image, instances, self._limits
-                )
+                pictures, unwritten = await self._pixels.pictures(task, instances)
             warnings += unwritten
         self._metrics.images.inc()
         self._metrics.instances.inc(len(instances))

@@ -1,9 +1,12 @@
-"""What the gateway does with pixels: it mends a damaged image that the caller wants taken all the
-same, and draws an answer's masks, in the format asked for, and pictures. Blocking work.
+"""What the gateway does with pixels: it reads headers, mends a damaged image that the caller wants
+taken all the same, and draws an answer's masks, in the format asked for, and pictures.
+
+Blocking work. All that decodes runs in the workers of `services.gateway.pixels`, which import this
+module and nothing of gRPC; what they answer is plain.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,38 +14,80 @@ from numpy.typing import NDArray
 from limelight import png
 from limelight.masks import decode_rle, to_polygons
 from limelight.paths import FieldPath
-from limelight.values import RLE, MaskFormat, RenderKind
-from services.codecs import lettering, render
-from services.codecs.images import ImageLimits, decode, encode, mend
+from limelight.values import RLE, ImageFormat, MaskFormat, RenderKind
+from services.codecs import decoders, lettering, render
+from services.codecs.images import (
+    ImageHeader,
+    ImageLimits,
+    MendedImage,
+    decode,
+    encode,
+    mend,
+    probe,
+)
 from services.domain import SegmentedInstance
-from services.gateway.answers import MaskedInstance, RenderedPicture, WrittenMask
-from services.gateway.reading import IMAGE, RENDERS
-from services.gateway.tasks import ImageTask, RenderSpec
+from services.errors import Reason, TooLarge
+from services.gateway.answers import MaskedInstance, WrittenMask
+from services.gateway.request_fields import IMAGE, RENDERS, background
+from services.gateway.tasks import RenderSpec
+from services.isolation.zygote import note
 
 Pixels = NDArray[np.uint8]
 
 # Characters that a warning names, at most.
 _NAMED = 8
+# Of those decoders that would take as many as the machine has cores.
+_DECODER_THREADS = 2
+# A larger picture takes too long to be made a PNG.
+_PNG_PIXELS = 1_000_000
+_JPEG_QUALITY = 95
+# Smaller pictures fit any answer; of others, these rows tell how well they pack.
+_ESTIMATED_FROM = 3_000_000
+_SAMPLES, _SAMPLE_ROWS = 8, 16
 
 
-def mended(task: ImageTask, limits: ImageLimits) -> tuple[ImageTask, tuple[str, ...]]:
-    """`task` with whole images in place of damaged ones that it accepts, and a warning for each.
+def prepare() -> None:
+    """Make a process ready to fork workers: what they would load first is loaded."""
+    decoders.prepare(threads=_DECODER_THREADS)
+
+
+def read_header(
+    content: bytes, limits: ImageLimits, field: FieldPath, damaged: bool
+) -> ImageHeader:
+    """The header of an image that can be decoded within `limits`; with `damaged`, in part.
 
     Raises:
-        InvalidMedia, TooLarge: an image is too damaged, or is none that can be read in part.
+        InvalidMedia, TooLarge: at `field`.
     """
-    warnings = []
-    if task.accept_damaged and (image := mend(task.image, limits, IMAGE)):
-        task = replace(task, image=image.content)
-        warnings.append(image.warning)
-    renders = list(task.renders)
-    for index, spec in enumerate(renders):
-        if spec.accept_damaged and isinstance(spec.background, bytes):
-            behind = mend(spec.background, limits, _background_path(index))
-            if behind:
-                renders[index] = replace(spec, background=behind.content)
-                warnings.append(f"Of the background: {behind.warning}")
-    return replace(task, renders=tuple(renders)), tuple(warnings)
+    return probe(content, limits, field, damaged=damaged)
+
+
+def mended_image(content: bytes, limits: ImageLimits, field: FieldPath) -> MendedImage | None:
+    """A whole image in place of a damaged one; None where it is whole.
+
+    Raises:
+        InvalidMedia, TooLarge: it is too damaged, or is none that can be read in part; at `field`.
+    """
+    return mend(content, limits, field)
+
+
+def live_picture(content: bytes, limits: ImageLimits, max_side: int, field: FieldPath) -> bytes:
+    """A live frame as a picture for the planner, no side over `max_side`.
+
+    Raises:
+        InvalidMedia, TooLarge: at `field`.
+    """
+    from services.codecs.videos.live import LiveDecoder, LiveFrame
+
+    decoder = LiveDecoder(limits, max_side, field=field)
+    return key_picture(decoder.decode(LiveFrame(0, 0.0, content)).pixels)
+
+
+def key_picture(pixels: Pixels) -> bytes:
+    """uint8 (H, W, 3) as a picture for the planner."""
+    if pixels.shape[0] * pixels.shape[1] <= _PNG_PIXELS:
+        return encode(pixels, "png")
+    return encode(pixels, "jpeg", quality=_JPEG_QUALITY)
 
 
 def draw_masks(
@@ -57,22 +102,71 @@ def draw_pictures(
     image: bytes,
     instances: Sequence[SegmentedInstance],
     limits: ImageLimits,
-) -> tuple[tuple[RenderedPicture, ...], tuple[str, ...]]:
-    """One picture a spec, in order: decodes, draws and encodes; and warnings of what is in none.
+    most_bytes: int,
+) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """One encoded picture a spec, in order, and warnings of what is in none.
 
     Raises:
         InvalidMedia: the image or a background cannot be decoded.
+        TooLarge: the pictures have more than `most_bytes` together.
     """
-    if not specs:
-        return (), ()
+    note(str(IMAGE))
     pixels = decode(image, limits, field=IMAGE)
-    masks = [decode_rle(item.mask) for item in instances]
-    pictures = []
+    note("")
     for index, spec in enumerate(specs):
-        picture = _draw(spec, pixels, instances, masks, limits, _background_path(index))
-        pictures.append(RenderedPicture(spec, encode(picture, spec.format.value)))
+        if spec.kind is RenderKind.OVERLAY:  # the others leave out an unknown part of the image
+            length = _estimated(pixels, spec.format)
+            _check_bytes(length, most_bytes, spec, index, "would have about")
+    masks = _Masks([item.mask for item in instances])
+    contents: list[bytes] = []
+    for index, spec in enumerate(specs):
+        picture = _draw(spec, pixels, instances, masks, limits, background(index))
+        contents.append(encode(picture, spec.format.value))
+        total = sum(map(len, contents))
+        _check_bytes(total, most_bytes, spec, index, "has, with those before it,")
     has_labels = any(spec.kind is RenderKind.OVERLAY for spec in specs)
-    return tuple(pictures), _not_written(instances) if has_labels else ()
+    return tuple(contents), _not_written(instances) if has_labels else ()
+
+
+def _estimated(pixels: Pixels, format: ImageFormat) -> int:
+    """The least bytes that an overlay on `pixels` is expected to have, by some of their rows.
+
+    Half of what these rows have: others may be easier to pack, and a tint makes some plainer.
+    """
+    height: int = pixels.shape[0]
+    if pixels.size < _ESTIMATED_FROM:
+        return 0
+    every = np.linspace(0, height - _SAMPLE_ROWS, _SAMPLES).astype(int)
+    rows = np.concatenate([pixels[top : top + _SAMPLE_ROWS] for top in every])
+    packed = len(encode(rows, format.value))
+    return packed * height // (2 * len(rows))
+
+
+def _check_bytes(length: int, most: int, spec: RenderSpec, index: int, has: str) -> None:
+    if length > most:
+        smaller = "" if spec.format is ImageFormat.JPEG else "; JPEG takes far less"
+        raise TooLarge(
+            Reason.IMAGE_TOO_LARGE,
+            f"the picture {has} {length} bytes as {spec.format.value.upper()}, and an answer has "
+            f"room for {most}{smaller}",
+            field=RENDERS / index / "format",
+        )
+
+
+class _Masks(Sequence[NDArray[np.bool_]]):
+    """Masks that are unpacked when they are looked at: all at once would be gigabytes."""
+
+    def __init__(self, packed: Sequence[RLE]) -> None:
+        self._packed = packed
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __iter__(self) -> Iterator[NDArray[np.bool_]]:
+        return map(decode_rle, self._packed)
+
+    def __getitem__(self, index: Any) -> Any:
+        return decode_rle(self._packed[index])
 
 
 def _not_written(instances: Sequence[SegmentedInstance]) -> tuple[str, ...]:
@@ -83,10 +177,6 @@ def _not_written(instances: Sequence[SegmentedInstance]) -> tuple[str, ...]:
         return ()
     names = ", ".join(missing[:_NAMED]) + (" and others" if len(missing) > _NAMED else "")
     return (f"No font covers {names}: the overlay's labels give the numbers of such characters.",)
-
-
-def _background_path(index: int) -> FieldPath:
-    return RENDERS / index / "background_image" / "content"
 
 
 def written_mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:
@@ -124,8 +214,10 @@ def _draw(
         case RenderKind.CUTOUT:
             return render.cutout(pixels, masks)
         case RenderKind.BACKGROUND:
-            background = spec.background
-            if isinstance(background, bytes):
-                return render.replace_background(pixels, masks, decode(background, limits, field))
-            red, green, blue = (int(background[at : at + 2], 16) for at in (1, 3, 5))
+            if isinstance(spec.background, bytes):
+                note(str(field))
+                behind = decode(spec.background, limits, field)
+                note("")
+                return render.replace_background(pixels, masks, behind)
+            red, green, blue = (int(spec.background[at : at + 2], 16) for at in (1, 3, 5))
             return render.replace_background(pixels, masks, (red, green, blue))

@@ -5,13 +5,15 @@ raises `InvalidRequest`, `InvalidMedia` or `TooLarge` at the path it is given.
 """
 
 import re
+from dataclasses import replace
+from typing import Protocol
 
 from limelight.faults import InvalidRequest, Reason
 from limelight.paths import FieldPath
 from limelight.text import text_fault
 from limelight.validation import check_query, check_selection, check_share
 from limelight.values import ConceptQuery, ImageFormat, Plan, PlanOutcome, RenderKind, Selection
-from services.codecs.images import ImageHeader, ImageLimits, probe
+from services.codecs.images import ImageHeader
 from services.gateway.settings import Settings
 from services.gateway.tasks import RenderSpec
 
@@ -20,18 +22,23 @@ MAX_PHRASE_CHARS = 200
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
+class HeaderReader(Protocol):
+    """Reads headers off the event loop (`services.gateway.pixels`)."""
+
+    async def header(self, content: bytes, field: FieldPath, *, damaged: bool) -> ImageHeader:
+        """Raises `InvalidMedia` or `TooLarge` at `field`."""
+
+
 class TaskRules:
     """The rules for one image's task, by the limits of `settings`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, headers: HeaderReader) -> None:
         self._settings = settings
-        self.image_limits = ImageLimits(
-            max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-        )
+        self._headers = headers
 
-    def header(self, image: bytes, path: FieldPath, *, damaged: bool) -> ImageHeader:
+    async def header(self, image: bytes, path: FieldPath, *, damaged: bool) -> ImageHeader:
         """The header of an image that can be decoded within the limits; with `damaged`, in part."""
-        return probe(image, self.image_limits, field=path, damaged=damaged)
+        return await self._headers.header(image, path, damaged=damaged)
 
     def instruction(self, text: str, path: FieldPath) -> str:
         """The instruction without white space around it: INSTRUCTION_INVALID otherwise."""
@@ -48,17 +55,11 @@ class TaskRules:
         path: FieldPath,
     ) -> Plan:
         """The plan of a request that gives its queries itself."""
-        total = len(include) + len(exclude)
         if not include:
             raise InvalidRequest(
                 Reason.TASK_MISSING, "at least one query is required", field=path / "include"
             )
-        if total > self._settings.max_queries:
-            raise InvalidRequest(
-                Reason.TOO_MANY_QUERIES,
-                f"{total} queries; at most {self._settings.max_queries} per call",
-                field=path,
-            )
+        self.query_count(len(include) + len(exclude), path)
         for name, queries in (("include", include), ("exclude", exclude)):
             for index, query in enumerate(queries):
                 check_query(
@@ -70,6 +71,15 @@ class TaskRules:
         if select is not None:
             check_selection(select, path / "select")
         return Plan(include, exclude, select, outcome=PlanOutcome.EXPLICIT)
+
+    def query_count(self, count: int, path: FieldPath) -> None:
+        """At most `Settings.max_queries`, `exclude` counted in: TOO_MANY_QUERIES otherwise."""
+        if count > self._settings.max_queries:
+            raise InvalidRequest(
+                Reason.TOO_MANY_QUERIES,
+                f"{count} queries; at most {self._settings.max_queries} per call",
+                field=path,
+            )
 
     def score_threshold(self, value: float | None, path: FieldPath) -> float:
         """The threshold, or the default for None."""
@@ -98,8 +108,10 @@ class TaskRules:
                 field=path,
             )
 
-    def render(self, spec: RenderSpec, path: FieldPath) -> None:
-        """A picture that can be drawn and encoded as it is asked for."""
+    async def render(self, spec: RenderSpec, path: FieldPath) -> RenderSpec:
+        """A picture that can be drawn and encoded as it is asked for, its background's header
+        read.
+        """
         if spec.kind is RenderKind.CUTOUT and spec.format is ImageFormat.JPEG:
             raise InvalidRequest(
                 Reason.OPTION_INVALID,
@@ -107,14 +119,16 @@ class TaskRules:
                 field=path / "format",
             )
         if isinstance(spec.background, bytes):
-            self.header(
+            header = await self.header(
                 spec.background,
                 path / "background_image" / "content",
                 damaged=spec.accept_damaged,
             )
-        elif not _COLOR.fullmatch(spec.background):
+            return replace(spec, header=header)
+        if not _COLOR.fullmatch(spec.background):
             raise InvalidRequest(
                 Reason.OPTION_INVALID,
                 "a color is written #rrggbb",
                 field=path / "background_color",
             )
+        return spec

@@ -1,4 +1,4 @@
-"""The public servicer, in the order of the edge: admit -> read -> pipeline -> write.
+"""The public servicer, in the order of the edge: admit -> read -> take turns -> run -> write.
 
 The interceptor has authenticated the caller before. Nothing of a request is looked into before it
 is admitted, but for the sizes that its cost is estimated by.
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc, video_pb2
-from services.errors import Internal, NotDeployed, Reason
+from services.errors import Internal, NotDeployed, Reason, TooLarge
 from services.gateway.admission import Admission
 from services.gateway.answers import Answer, PipelineEvent
 from services.gateway.pipeline import Pipeline
-from services.gateway.reading import estimated_cost, read_task
+from services.gateway.reading import estimated_cost, known_cost, read_task
+from services.gateway.request_fields import TASK
 from services.gateway.rules import TaskRules
 from services.gateway.video.calls import TrackCalls
 from services.gateway.writing import answer_to_proto, event_to_proto
@@ -37,12 +38,14 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
         pipeline: Pipeline,
         tracking: TrackCalls | None,
         observe_stage: Callable[[str, float], None],
+        max_message_bytes: int,
     ) -> None:
         self._rules = rules
         self._admission = admission
         self._pipeline = pipeline
         self._tracking = tracking
         self._observe_stage = observe_stage
+        self._max_bytes = max_message_bytes
 
     async def Segment(  # noqa: N802
         self, request: limelight_pb2.SegmentRequest, context: "Context"
@@ -55,13 +58,17 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
         if answer is None:
             raise Internal()
         result = answer_to_proto(answer, current_call().request_id)
-        return limelight_pb2.SegmentResponse(result=result)
+        response = limelight_pb2.SegmentResponse(result=result)
+        self._check_size(response.ByteSize())
+        return response
 
     async def SegmentStream(  # noqa: N802
         self, request: limelight_pb2.SegmentStreamRequest, context: "Context"
     ) -> AsyncIterator[limelight_pb2.SegmentStreamResponse]:
         async for event in self._events(request.task):
-            yield event_to_proto(event, current_call().request_id)
+            response = event_to_proto(event, current_call().request_id)
+            self._check_size(response.ByteSize())
+            yield response
 
     async def TrackVideo(  # noqa: N802
         self, request_iterator: AsyncIterator[video_pb2.TrackVideoRequest], context: "Context"
@@ -75,13 +82,26 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
             async for response in answers:
                 yield response
 
+    def _check_size(self, length: int) -> None:
+        """Refuse what gRPC would not send, and say so better than gRPC would."""
+        if length > self._max_bytes:
+            raise TooLarge(
+                Reason.MASKS_TOO_LARGE,
+                f"the answer has {length} bytes, and a message at most {self._max_bytes}; ask for "
+                "fewer instances or for masks as run lengths",
+                field=TASK / "mask_format",
+            )
+
     async def _events(self, message: limelight_pb2.SegmentTask) -> AsyncIterator[PipelineEvent]:
         call = current_call()
+        cost = estimated_cost(message)
         with (
-            self._admission.admit(call.caller, estimated_cost(message), call.deadline),
+            self._admission.admit(call.caller, cost, call.deadline, call.priority),
             StageTimer(self._observe_stage, trace=TRACING.stage) as timer,
         ):
             with timer.stage("read"):
-                task = read_task(message, self._rules)
-            async for event in self._pipeline.run(task, call, timer):
-                yield event
+                task = await read_task(message, self._rules)
+            cost = known_cost(task)
+            async with self._admission.turn(call.caller, cost, call.deadline, call.priority):
+                async for event in self._pipeline.run(task, call, timer):
+                    yield event

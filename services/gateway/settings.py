@@ -1,7 +1,9 @@
 """The gateway's settings, read once at start from `LIMELIGHT_GATEWAY_*`."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.codecs.videos.limits import DEFAULT_VIDEO_LIMITS
 
 
 class Settings(BaseSettings):
@@ -71,6 +73,18 @@ class Settings(BaseSettings):
     )
     max_changes: int = Field(256, ge=0, description="changes of the prompts of a video")
     max_video_bytes: int = Field(2**30, ge=2**20, description="a video file")
+    max_video_pixels: int = Field(
+        DEFAULT_VIDEO_LIMITS.max_pixels, ge=1, description="one frame of a video"
+    )
+    max_video_side: int = Field(
+        DEFAULT_VIDEO_LIMITS.max_side, ge=1, description="longer side of a video's frames, pixels"
+    )
+    max_video_frames: int = Field(
+        DEFAULT_VIDEO_LIMITS.max_frames, ge=1, description="frames of a video, tracked or not"
+    )
+    max_video_seconds: float = Field(
+        DEFAULT_VIDEO_LIMITS.max_seconds, gt=0, description="length of a video"
+    )
     max_replans: int = Field(
         4, ge=0, description="plans of a video after its first, on scene cuts and lost targets"
     )
@@ -87,6 +101,16 @@ class Settings(BaseSettings):
     )
     resume_s: float = Field(
         60.0, gt=0, description="how long a stream that was cut is kept for its client"
+    )
+    redis_url: str = Field(
+        "",
+        pattern=r"^$|^(redis|rediss|unix)://",
+        description="Redis or Valkey that streams are written to, for another gateway to go on "
+        "with them: redis://host:port/0, or rediss:// for TLS; empty: only this one can",
+    )
+    redis_password: SecretStr = Field(SecretStr(""), description="its password, if it has one")
+    shared_stream_bytes: int = Field(
+        32 * 2**20, ge=2**16, description="bytes that are written there of a stream, at most"
     )
     kept_streams: int = Field(
         64, ge=1, description="streams that are kept for clients that may come back"
@@ -119,7 +143,34 @@ class Settings(BaseSettings):
         description="calls that wait so long without any answer make the gateway ask a service for "
         "a sign of life; without one in that time again, new calls are refused at once",
     )
-    threads: int = Field(4, ge=1, description="threads that decode, select and render")
+    threads: int = Field(4, ge=1, description="threads that select and write masks")
+    decode_workers: int = Field(
+        2, ge=1, le=64, description="processes that read images: their headers and their pixels"
+    )
+    render_workers: int = Field(
+        2, ge=1, le=64, description="processes that draw the pictures of answers"
+    )
+    worker_memory_bytes: int = Field(
+        2 * 2**30,
+        ge=2**26,
+        description="what such a process may take, beyond what it starts with, before its request "
+        "is refused",
+    )
+    worker_s: float = Field(
+        60.0, gt=0, description="time for one job of theirs, even if its caller has more"
+    )
+    pixel_cpu_s: float = Field(
+        0.25,
+        gt=0,
+        description="processor seconds a megapixel, besides two, after which a job is ended; a "
+        "photo takes a tenth of it",
+    )
+    max_render_pixels: int = Field(
+        4_000_000_000,
+        ge=2**20,
+        description="the pictures of an answer, times the image's pixels, times one more than its "
+        "instances; more are refused before they are drawn",
+    )
     drain_s: float = Field(
         30.0, ge=0, description="after SIGTERM: time for running calls before they are cut"
     )

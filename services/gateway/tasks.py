@@ -16,6 +16,8 @@ class RenderSpec:
     format: ImageFormat
     background: str | bytes = "#ffffff"
     accept_damaged: bool = False
+    header: ImageHeader | None = None
+    """Of the image behind, once it has been read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A real gateway on port 0 before scripted peers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import numpy as np
@@ -9,7 +9,9 @@ import pytest
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from services.codecs.images import encode
 from services.gateway.app import Gateway, start
+from services.gateway.pixels import nursery
 from services.gateway.settings import Settings
+from services.isolation.pool import Nursery
 from tests.gateway.peers import HEIGHT, WIDTH, Peers, serving
 
 
@@ -38,9 +40,17 @@ def make_settings(peers: Peers, **changes: object) -> Settings:
     return Settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Nursery]:
+    """Forks the workers of every gateway of the session: importing what they need takes a while."""
+    forking = nursery(Settings())
+    yield forking
+    forking.close()
+
+
 @pytest.fixture
-async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    running = await start(settings)
+async def gateway(settings: Settings, workers: Nursery) -> AsyncIterator[Gateway]:
+    running = await start(settings, workers)
     yield running
     await running.drain()
 

@@ -2,18 +2,27 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from services.caller import ANONYMOUS, Caller
+from services.caller import ANONYMOUS, Caller, Priority
 from services.deadline import Deadline
-from services.errors import DeadlinePassed, Overloaded, Reason, Unavailable
-from services.gateway.admission import WINDOW_S, Admission, Cost
+from services.errors import (
+    DeadlinePassed,
+    DeadlineTooShort,
+    Overloaded,
+    Reason,
+    Unavailable,
+)
+from services.gateway.admission import INSTRUCTIONS, PHRASES, Admission
+from services.gateway.lanes import Cost
 from services.gateway.metrics import GatewayMetrics
-from tests.conftest import Clock
+from services.pace import WINDOW_S
+from tests.conftest import Clock, Until
 
 ACME = Caller("acme", "key-1")
-SMALL = Cost("explicit", 100)
+SMALL = Cost(PHRASES, 100)
 FOREVER = Deadline()
 
 
@@ -44,43 +53,153 @@ def test_places_are_counted_and_given_back(admission: Admission, counted: Gatewa
 
 
 @pytest.mark.parametrize("failure", [ValueError("broken"), asyncio.CancelledError()])
-def test_a_call_that_fails_gives_back_its_place(
-    admission: Admission, failure: BaseException
+async def test_a_call_that_fails_gives_back_its_place(
+    admission: Admission, clock: Clock, failure: BaseException
 ) -> None:
-    with pytest.raises(type(failure)), admission.admit(ACME, SMALL, FOREVER):
-        raise failure
+    async def fail() -> None:
+        with admission.admit(ACME, SMALL, FOREVER):
+            async with admission.turn(ACME, SMALL, FOREVER):
+                clock.advance(5)
+                raise failure
+
+    with pytest.raises(type(failure)):
+        await fail()
     assert (admission.in_flight, admission.held_bytes) == (0, 0)
+    assert admission.lane(PHRASES).busy == 0
     # What failed says nothing of how long an answer takes.
-    assert admission.quickest_s(SMALL.kind) == 0
+    with admission.admit(ACME, SMALL, Deadline.after(3)):
+        pass
 
 
 def test_bytes_are_capped_but_for_a_call_that_is_alone(admission: Admission) -> None:
     with (
-        admission.admit(ACME, Cost("explicit", 5000), FOREVER),
+        admission.admit(ACME, Cost(PHRASES, 5000), FOREVER),
         pytest.raises(Overloaded, match="memory"),
         admission.admit(ACME, SMALL, FOREVER),
     ):
         pass
-    with admission.admit(ACME, SMALL, FOREVER), admission.admit(ACME, Cost("x", 900), FOREVER):
+    with (
+        admission.admit(ACME, SMALL, FOREVER),
+        admission.admit(ACME, Cost(INSTRUCTIONS, 900), FOREVER),
+    ):
         pass
 
 
-def test_a_deadline_nearer_than_any_recent_answer_is_shed(
-    admission: Admission, clock: Clock
+async def answer(admission: Admission, clock: Clock, seconds: float) -> None:
+    """One call, answered after `seconds`."""
+    async with admission.turn(ACME, SMALL, FOREVER):
+        clock.advance(seconds)
+
+
+async def test_a_deadline_nearer_than_any_recent_answer_is_too_short(
+    admission: Admission, counted: GatewayMetrics, clock: Clock
 ) -> None:
-    with admission.admit(ACME, SMALL, FOREVER):
-        clock.advance(5)
-    assert admission.quickest_s(SMALL.kind) >= 5
-    with pytest.raises(Overloaded) as shed, admission.admit(ACME, SMALL, Deadline.after(3)):
+    await answer(admission, clock, 5)
+    with pytest.raises(DeadlineTooShort), admission.admit(ACME, SMALL, Deadline.after(3)):
         pass
-    assert shed.value.retry_after_s >= 5
+    assert sample(counted, "limelight_shed_total", reason="deadline_too_short") == 1
     with admission.admit(ACME, SMALL, Deadline.after(60)):
         pass
     # Another kind of call is another matter, and so is a time long past.
-    with admission.admit(ACME, Cost("planned", 1), Deadline.after(3)):
+    with admission.admit(ACME, Cost(INSTRUCTIONS, 1), Deadline.after(3)):
         pass
     clock.advance(WINDOW_S + 1)
-    assert admission.quickest_s(SMALL.kind) == 0
+    with admission.admit(ACME, SMALL, Deadline.after(3)):
+        pass
+
+
+async def test_more_work_takes_longer(admission: Admission, clock: Clock) -> None:
+    await answer(admission, clock, 1)
+    with admission.admit(ACME, Cost(PHRASES, 1, units=2), Deadline.after(3)):
+        pass
+    large = Cost(PHRASES, 1, units=4)
+    with pytest.raises(DeadlineTooShort), admission.admit(ACME, large, Deadline.after(3)):
+        pass
+
+
+async def test_those_who_cannot_be_answered_in_time_are_shed_while_others_are_ahead(
+    counted: GatewayMetrics, clock: Clock, until: Until
+) -> None:
+    admission = Admission(max_in_flight=100, max_bytes=1000, metrics=counted)
+    await answer(admission, clock, 1)
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            await stack.enter_async_context(admission.turn(ACME, SMALL, FOREVER))
+        # One unit a second was done, and eight are under way.
+        with pytest.raises(Overloaded) as shed, admission.admit(ACME, SMALL, Deadline.after(2)):
+            pass
+        assert shed.value.retry_after_s >= 0.1
+        with admission.admit(ACME, SMALL, Deadline.after(200)):
+            turns = []
+
+            async def wait(priority: Priority) -> None:
+                async with admission.turn(ACME, SMALL, Deadline.after(200), priority):
+                    turns.append(priority)
+
+            waiting = [
+                asyncio.create_task(wait(Priority.BATCH)),
+                asyncio.create_task(wait(Priority.INTERACTIVE)),
+            ]
+            await until(lambda: admission.lane(PHRASES).waiting == 2)
+            assert sample(counted, "limelight_lane_waiting", kind=PHRASES) == 2
+    await asyncio.gather(*waiting)
+    assert turns == [Priority.INTERACTIVE, Priority.BATCH]
+    assert admission.lane(PHRASES).busy == 0
+
+
+async def test_who_waits_for_a_turn_and_leaves_is_forgotten(
+    counted: GatewayMetrics, until: Until
+) -> None:
+    admission = Admission(max_in_flight=100, max_bytes=1000, metrics=counted)
+    lane = admission.lane(PHRASES)
+
+    async def wait() -> None:
+        async with admission.turn(ACME, SMALL, FOREVER):
+            pass
+
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            await stack.enter_async_context(admission.turn(ACME, SMALL, FOREVER))
+        leaving, staying = (asyncio.create_task(wait()) for _ in range(2))
+        await until(lambda: lane.waiting == 2)
+        leaving.cancel()
+        await until(lambda: lane.waiting == 1)
+    await staying
+    assert (lane.busy, lane.waiting) == (0, 0)
+
+
+async def test_a_turn_that_does_not_come_is_told(
+    counted: GatewayMetrics, clock: Clock, until: Until
+) -> None:
+    admission = Admission(max_in_flight=100, max_bytes=1000, metrics=counted)
+
+    async def wait() -> None:
+        async with admission.turn(ACME, SMALL, Deadline.after(100)):
+            pass
+
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            await stack.enter_async_context(admission.turn(ACME, SMALL, FOREVER))
+        waiting = asyncio.create_task(wait())
+        await until(lambda: admission.lane(PHRASES).waiting == 1)
+        clock.advance(90)  # its deadline has not passed: it would be answered too late
+        with pytest.raises(Overloaded, match="turn") as shed:
+            await waiting
+    assert shed.value.retry_after_s is not None
+    assert sample(counted, "limelight_shed_total", reason="queue") == 1
+
+
+def test_batches_leave_places_for_videos_to_others(admission: Admission) -> None:
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(admission.admit_stream(ACME, FOREVER, Priority.BATCH))
+        with pytest.raises(Overloaded):
+            stack.enter_context(admission.admit_stream(ACME, FOREVER, Priority.BATCH))
+        for _ in range(4):
+            stack.enter_context(admission.admit_stream(ACME, FOREVER))
+        with pytest.raises(Overloaded):
+            stack.enter_context(admission.admit_stream(ACME, FOREVER))
+    assert admission.streams == 0
 
 
 def test_it_is_too_late(admission: Admission) -> None:

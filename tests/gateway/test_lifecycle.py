@@ -17,6 +17,7 @@ from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from limelight.values import ConceptQuery, Plan
 from services.gateway.app import SERVICE, Gateway, start
 from services.gateway.settings import Settings
+from services.isolation.pool import Nursery
 from tests.conftest import Clock
 from tests.conftest import wait_until as until
 from tests.gateway.conftest import Ask, make_settings
@@ -116,13 +117,14 @@ async def test_a_deadline_nobody_could_meet_is_shed(
     await slow
     with pytest.raises(grpc.RpcError) as shed:
         await ask_for(stub, ask, timeout=50)
-    assert fault_of(shed.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert fault_of(shed.value).code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert fault_of(shed.value).reason == "DEADLINE_TOO_SHORT"
     assert len(peers.asked) == 1
-    assert scrape(gateway)['limelight_shed_total{reason="deadline"}'] == 1
+    assert scrape(gateway)['limelight_shed_total{reason="deadline_too_short"}'] == 1
 
 
-async def test_the_servers_own_time_limit(peers: Peers, ask: Ask) -> None:
-    gateway = await start(make_settings(peers, default_timeout_s=0.2))
+async def test_the_servers_own_time_limit(peers: Peers, ask: Ask, workers: Nursery) -> None:
+    gateway = await start(make_settings(peers, default_timeout_s=0.2), workers)
     peers.hold = asyncio.Event()
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         with pytest.raises(grpc.RpcError) as late:
@@ -135,8 +137,8 @@ async def test_the_servers_own_time_limit(peers: Peers, ask: Ask) -> None:
     await gateway.drain()
 
 
-async def test_bytes_in_flight_are_capped(peers: Peers, picture: bytes) -> None:
-    gateway = await start(make_settings(peers, max_in_flight_bytes=2**20))
+async def test_bytes_in_flight_are_capped(peers: Peers, picture: bytes, workers: Nursery) -> None:
+    gateway = await start(make_settings(peers, max_in_flight_bytes=2**20), workers)
     peers.hold = asyncio.Event()
     padded = picture + bytes(700_000)  # bytes after the end of a PNG are held all the same
     task = limelight_pb2.SegmentTask(image={"content": padded})
@@ -155,9 +157,9 @@ async def test_bytes_in_flight_are_capped(peers: Peers, picture: bytes) -> None:
 
 
 async def test_drain_lets_running_calls_finish_and_takes_no_new_ones(
-    peers: Peers, ask: Ask
+    peers: Peers, ask: Ask, workers: Nursery
 ) -> None:
-    gateway = await start(make_settings(peers, drain_s=60.0))
+    gateway = await start(make_settings(peers, drain_s=60.0), workers)
     peers.things = {"cat": [detection(0, 0, 9, 9)]}
     peers.hold = asyncio.Event()
     async with grpc.aio.insecure_channel(gateway.address) as channel:
@@ -178,8 +180,8 @@ async def test_drain_lets_running_calls_finish_and_takes_no_new_ones(
     assert len(peers.asked) == 1
 
 
-async def test_a_connection_ends_at_its_age(peers: Peers) -> None:
-    gateway = await start(make_settings(peers, connection_age_s=1))
+async def test_a_connection_ends_at_its_age(peers: Peers, workers: Nursery) -> None:
+    gateway = await start(make_settings(peers, connection_age_s=1), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         await channel.channel_ready()
         async with asyncio.timeout(60):
@@ -189,11 +191,11 @@ async def test_a_connection_ends_at_its_age(peers: Peers) -> None:
 
 @pytest.mark.slow
 async def test_nobody_notices_that_connections_end_and_gateways_change(
-    peers: Peers, picture: bytes
+    peers: Peers, picture: bytes, workers: Nursery
 ) -> None:
     """Calls in a row, while connections reach their age and the gateway is replaced by another."""
     peers.things = {"cat": [detection(0, 0, 9, 9)]}
-    first = await start(make_settings(peers, connection_age_s=1))
+    first = await start(make_settings(peers, connection_age_s=1), workers)
     answered = 0
     loading = True
 
@@ -207,7 +209,7 @@ async def test_nobody_notices_that_connections_end_and_gateways_change(
         callers = [asyncio.create_task(call_on(client)) for _ in range(4)]
         await asyncio.sleep(3)  # thrice the age
         await first.drain()
-        second = await start(make_settings(peers, listen=first.address))
+        second = await start(make_settings(peers, listen=first.address), workers)
         goal = answered + 20
         await until(lambda: answered >= goal)
         loading = False
@@ -216,10 +218,12 @@ async def test_nobody_notices_that_connections_end_and_gateways_change(
 
 
 @pytest.mark.slow
-async def test_a_stream_outlives_the_age_of_its_connection(peers: Peers, picture: bytes) -> None:
+async def test_a_stream_outlives_the_age_of_its_connection(
+    peers: Peers, picture: bytes, workers: Nursery
+) -> None:
     peers.things = {"cat": [detection(0, 0, 9, 9)]}
     peers.plan = Plan((ConceptQuery("cat"),))
-    gateway = await start(make_settings(peers, connection_age_s=1))
+    gateway = await start(make_settings(peers, connection_age_s=1), workers)
     peers.hold = asyncio.Event()
     async with AsyncClient(gateway.address) as client:
         events = client.segment_stream(picture, "the cat")
@@ -246,11 +250,13 @@ async def test_health_follows_the_peers(
     watch.cancel()
 
 
-async def test_without_peers_the_public_service_is_not_serving(peers: Peers) -> None:
+async def test_without_peers_the_public_service_is_not_serving(
+    peers: Peers, workers: Nursery
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
-        gateway = await start(make_settings(peers, segmenter_address=nobody))
+        gateway = await start(make_settings(peers, segmenter_address=nobody), workers)
         async with grpc.aio.insecure_channel(gateway.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             ready = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE))
@@ -265,11 +271,13 @@ async def health_of(channel: grpc.aio.Channel, *services: str) -> list[bool]:
 
 
 @pytest.mark.slow
-async def test_without_a_planner_calls_with_queries_are_answered(peers: Peers, ask: Ask) -> None:
+async def test_without_a_planner_calls_with_queries_are_answered(
+    peers: Peers, ask: Ask, workers: Nursery
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
-        gateway = await start(make_settings(peers, planner_address=nobody))
+        gateway = await start(make_settings(peers, planner_address=nobody), workers)
         async with grpc.aio.insecure_channel(gateway.address) as channel:
             stub = Stub(channel)
             await ask_for(stub, ask, wait_for_ready=True)
@@ -284,9 +292,11 @@ async def test_without_a_planner_calls_with_queries_are_answered(peers: Peers, a
         await gateway.drain()
 
 
-async def test_calls_are_refused_at_once_while_no_replica_answers(peers: Peers, ask: Ask) -> None:
+async def test_calls_are_refused_at_once_while_no_replica_answers(
+    peers: Peers, ask: Ask, workers: Nursery
+) -> None:
     peers.hold, peers.alive = asyncio.Event(), False
-    gateway = await start(make_settings(peers, silence_s=0.2))
+    gateway = await start(make_settings(peers, silence_s=0.2), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = Stub(channel)
         first = ask_for(stub, ask)

@@ -13,17 +13,15 @@ from contextlib import aclosing, suppress
 
 from limelight.faults import InvalidRequest, Reason
 from limelight.v1 import video_pb2
-from services.errors import Cancelled, DeadlinePassed, Idle, Unavailable
+from services.errors import Cancelled, DeadlinePassed, Idle, ServiceError, Unavailable
 from services.gateway.admission import Admission
-from services.gateway.rules import TaskRules
 from services.gateway.settings import Settings
 from services.gateway.video.intake import Intake
-from services.gateway.video.reading import CONFIG, read_config
+from services.gateway.video.opening import StreamOpener
+from services.gateway.video.reading import CONFIG
 from services.gateway.video.rules import TrackRules
-from services.gateway.video.sources import StreamSource
 from services.gateway.video.store import StreamStore, unknown_stream
-from services.gateway.video.stream import StreamTools, TrackStream
-from services.gateway.video.tasks import TrackTask
+from services.gateway.video.stream import TrackStream
 from services.rpc.metadata import CallContext
 
 logger = logging.getLogger(__name__)
@@ -42,30 +40,26 @@ class TrackCalls:
     """All calls of `TrackVideo`.
 
     Args:
-        image_rules, rules: for configs and changes.
+        rules: for changes.
         admission: holds the streams' places.
         store: keeps the streams that were cut.
-        tools: for the streams to work with.
-        open_source: makes the media of a task.
+        opener: makes streams.
         settings: of the gateway.
     """
 
     def __init__(
         self,
-        image_rules: TaskRules,
         rules: TrackRules,
         admission: Admission,
         store: StreamStore,
-        tools: StreamTools,
-        open_source: Callable[[TrackTask], StreamSource],
+        opener: StreamOpener,
         settings: Settings,
     ) -> None:
-        self._image_rules = image_rules
         self._rules = rules
         self._admission = admission
         self._store = store
-        self._tools = tools
-        self._open_source = open_source
+        self._opener = opener
+        self._metrics = opener.tools.metrics
         self._settings = settings
         self._calls: dict[str, _TrackCall] = {}
         """Those that work on a stream, by its token."""
@@ -76,9 +70,9 @@ class TrackCalls:
         config = await self._config(requests)
         if config.resume_token:
             await self._let_go(config.resume_token, call.caller.tenant)
-        with self._admission.admit_stream(call.caller, call.deadline):
+        with self._admission.admit_stream(call.caller, call.deadline, call.priority):
             stream = await self._stream(config, call)
-            took = self._tools.metrics.media_bytes.labels("in").inc
+            took = self._metrics.media_bytes.labels("in").inc
             running = _TrackCall(stream, requests, call, self._rules, self._settings, took)
             self._calls[stream.token] = running
             try:
@@ -132,9 +126,9 @@ class TrackCalls:
     async def _stream(self, config: video_pb2.TrackConfig, call: CallContext) -> TrackStream:
         tenant = call.caller.tenant
         if not config.resume_token:
-            task = read_config(config, self._image_rules, self._rules)
-            token = secrets.token_urlsafe(24)
-            return TrackStream(token, tenant, task, self._open_source(task), self._tools)
+            stream = self._opener.open(secrets.token_urlsafe(24), tenant, config)
+            self._store.begin(stream, config)
+            return stream
         if config.next_frame < 0:
             raise InvalidRequest(
                 Reason.OPTION_INVALID,
@@ -143,13 +137,8 @@ class TrackCalls:
             )
         if config.resume_token in self._calls:
             raise unknown_stream()  # a third call was quicker
-        stream = await self._store.take(config.resume_token, tenant)
-        try:
-            stream.outbox.restart(config.next_frame)
-        except InvalidRequest:
-            await self._store.put(stream)
-            raise
-        self._tools.metrics.streams_resumed.labels("client").inc()
+        stream = await self._store.take(config.resume_token, tenant, config.next_frame)
+        self._metrics.streams_resumed.labels("client").inc()
         return stream
 
     async def _release(self, running: "_TrackCall") -> None:
@@ -157,10 +146,13 @@ class TrackCalls:
         del self._calls[stream.token]
         fields = {"frames": stream.frames, "resumed": stream.resumed, "kept": running.cut}
         logger.info("a call of a video ended", extra={"fields": fields})
-        if running.cut:
+        if stream.disowned:
+            stream.close()
+        elif running.cut:
             await self._store.put(stream)
         else:
             stream.close()
+            await self._store.forget(stream)
         running.ended.set()
 
 
@@ -205,11 +197,19 @@ class _TrackCall:
         self._resumed = resumed
         self._handler = asyncio.current_task()
         self._work = asyncio.create_task(self._run())
-        async for message in self.stream.outbox.messages(self._besides):
-            message.credits = self._intake.owed()
-            self._writing_since = time.monotonic()
-            yield message
-            self._writing_since = None
+        try:
+            async for message in self.stream.outbox.messages(self._besides):
+                message.credits = self._intake.owed()
+                self._writing_since = time.monotonic()
+                yield message
+                self._writing_since = None
+        except Cancelled:
+            raise
+        except ServiceError:
+            await self._intake.settle()
+            raise
+        self._intake.drop()
+        await self._intake.settle()
 
     def fail(self, error: Exception) -> None:
         """End the call with `error`."""
@@ -249,21 +249,23 @@ class _TrackCall:
                 resume_token=stream.token,
                 resume_s=self._settings.resume_s,
                 media_bytes=stream.source.media_bytes if self._resumed else 0,
-                next_frame=stream.next_frame if first is None else first,
+                next_frame=stream.unseen_frame if first is None else first,
             )
         )
 
     async def _run(self) -> None:
         """Everything but writing, until the call is ended; the first fault ends it."""
-        parts = {
+        reading = asyncio.create_task(self._intake.read(self._requests))
+        working = {
             asyncio.create_task(part)
             for part in (
-                self._intake.read(self._requests),
+                self._intake.refuse(),
                 self._intake.feed(),
                 self.stream.run(self._call),
                 self._watch(),
             )
         }
+        parts = {reading, *working}
         try:
             while parts:
                 done, parts = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -272,11 +274,12 @@ class _TrackCall:
                         raise Cancelled()
                     part.result()
         except Exception as error:
+            self._intake.drop()
+            await _ended(working)
             self.fail(error)
+            await asyncio.wait({reading})
         finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            await _ended({reading, *working})
 
     async def _watch(self) -> None:
         """Tell the progress, and look whether the client is still there."""
@@ -297,3 +300,10 @@ class _TrackCall:
             writing_since = self._writing_since
             if writing_since and now - max(writing_since, self._intake.heard_at) > idle_s:
                 self.cancel()  # it takes nothing, not even an error
+
+
+async def _ended(tasks: "set[asyncio.Task[None]]") -> None:
+    """Cancel what still runs, and wait for its end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -34,7 +34,7 @@ class ToldObject:
 
 
 @dataclass(slots=True)
-class _Seen:
+class ObjectHistory:
     """What is known of one object of the sessions."""
 
     wanted: bool
@@ -68,33 +68,34 @@ class Chooser:
     undecided: bool = True
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     """By public number."""
-    _seen: dict[int, _Seen] = field(default_factory=dict)
-    _chosen: set[int] = field(default_factory=set)
-    _removed: set[int] = field(default_factory=set)
-    _numbers: dict[int, int] = field(default_factory=dict)
-    _told: set[int] = field(default_factory=set)
+    seen: dict[int, ObjectHistory] = field(default_factory=dict)
+    chosen: set[int] = field(default_factory=set)
+    removed: set[int] = field(default_factory=set)
+    numbers: dict[int, int] = field(default_factory=dict)
+    _last_number: int = 0
+    places: set[int] = field(default_factory=set)
     """Ids that hold a place under the cap."""
 
     def replan(self, plan: Plan) -> None:
         """Decide anew; until there is something to decide on, what was chosen stays."""
         self.plan = plan
         self.undecided = True
-        for seen in self._seen.values():
+        for seen in self.seen.values():
             seen.rejected = False
 
     def holds(self, frame: FrameTracks) -> bool:
         """Whether any object that the plan chose is visible."""
-        return any(track.object_id in self._chosen for track in frame.objects)
+        return any(track.object_id in self.chosen for track in frame.objects)
 
     def look(self, frame: FrameTracks) -> list[SegmentedInstance]:
         """Take in what `frame` shows; if a decision is due, the candidates of it, best first."""
         for number in frame.removed:
             self._remove(number)
         for track in frame.objects:
-            if track.object_id not in self._seen:
+            if track.object_id not in self.seen:
                 query = self.prompts.query_of(track)
                 free = query is None or query.own
-                self._seen[track.object_id] = _Seen(query is None or query.include, free)
+                self.seen[track.object_id] = ObjectHistory(query is None or query.include, free)
         self._exclude(frame)
         self._pair(frame)
         if not self.undecided:
@@ -102,7 +103,7 @@ class Chooser:
         return [
             self._instance(track)
             for track in sorted(frame.objects, key=lambda track: (-track.score, track.object_id))
-            if self._eligible(track) and not self._seen[track.object_id].free
+            if self._eligible(track) and not self.seen[track.object_id].free
         ]
 
     def decide(
@@ -121,14 +122,14 @@ class Chooser:
         for item in candidates:
             verdict = by_id.get(item.id)
             rejected = verdict is not None and verdict.kind is VerdictKind.REJECTED
-            self._seen[item.id].rejected = rejected
+            self.seen[item.id].rejected = rejected
             if verdict is not None:
                 self.verdicts[item.id] = verdict
             if not rejected:
                 kept.append(item)
         chosen = execution.selected(self.plan.select, kept, width, height)
-        self._chosen = {item.id for item in chosen}
-        self._told &= self._chosen
+        self.chosen = {item.id for item in chosen}
+        self.places &= self.chosen
 
     def told(self, frame: FrameTracks) -> tuple[list[ToldObject], int]:
         """The objects of `frame` to tell, and how many are left out by the cap."""
@@ -144,26 +145,27 @@ class Chooser:
 
     def verdict_of(self, number: int) -> VerdictKind:
         """What the review said of the object that is told as `number`."""
-        for object_id, known in self._numbers.items():
-            if known == number and object_id in self.verdicts:
-                return self.verdicts[object_id].kind
+        # Few were reviewed, however many were told in a long video.
+        for object_id, verdict in self.verdicts.items():
+            if self.numbers.get(object_id) == number:
+                return verdict.kind
         return VerdictKind.UNREVIEWED
 
     def session_ids(self, number: int) -> list[int]:
         """The sessions' ids of the object that was told as `number`, the one told first."""
-        ids = [object_id for object_id, known in self._numbers.items() if known == number]
-        return [*ids, *(other for other, seen in self._seen.items() if seen.twin in ids)]
+        ids = [object_id for object_id, known in self.numbers.items() if known == number]
+        return [*ids, *(other for other, seen in self.seen.items() if seen.twin in ids)]
 
     def forget(self, object_ids: Iterable[int]) -> None:
         """Tell nothing of these any more."""
-        self._removed.update(object_ids)
+        self.removed.update(object_ids)
 
     def _exclude(self, frame: FrameTracks) -> None:
-        against = [t for t in frame.objects if not self._seen[t.object_id].wanted]
+        against = [t for t in frame.objects if not self.seen[t.object_id].wanted]
         young = [
             track
             for track in frame.objects
-            if (seen := self._seen[track.object_id]).wanted and seen.frames < PROBATION
+            if (seen := self.seen[track.object_id]).wanted and seen.frames < PROBATION
         ]
         covered: set[int] = set()
         if against and young:
@@ -172,7 +174,7 @@ class Chooser:
                 [self._instance(track) for track in against],
             )
         for track in young:
-            seen = self._seen[track.object_id]
+            seen = self.seen[track.object_id]
             seen.frames += 1
             seen.covered += track.object_id in covered and not seen.free
 
@@ -181,7 +183,7 @@ class Chooser:
         new = [
             track
             for track in frame.objects
-            if (seen := self._seen[track.object_id]).frames == 1 and seen.wanted and not seen.free
+            if (seen := self.seen[track.object_id]).frames == 1 and seen.wanted and not seen.free
         ]
         if not new:
             return
@@ -197,53 +199,55 @@ class Chooser:
             if twin is None:
                 older.append(item)
             else:
-                self._seen[track.object_id].twin = twin.id
+                self.seen[track.object_id].twin = twin.id
 
     def _eligible(self, track: ObjectTrack) -> bool:
         """Whether an object may be told, if the plan chooses it."""
-        seen = self._seen[track.object_id]
+        seen = self.seen[track.object_id]
         return (
             seen.wanted
             and not seen.twin
             and not seen.excluded
-            and track.object_id not in self._removed
+            and track.object_id not in self.removed
         )
 
     def _passes(self, track: ObjectTrack) -> bool:
         if not self._eligible(track):
             return False
-        seen = self._seen[track.object_id]
-        if seen.free or track.object_id in self._chosen:
+        seen = self.seen[track.object_id]
+        if seen.free or track.object_id in self.chosen:
             return True
         return not seen.rejected and self.plan.select is None and not self.undecided
 
     def _capped(self, wanted: list[ObjectTrack]) -> tuple[list[ObjectTrack], int]:
         for track in sorted(wanted, key=lambda track: (-track.score, track.object_id)):
-            if len(self._told) < self.max_objects:
-                self._told.add(track.object_id)
-        kept = [track for track in wanted if track.object_id in self._told]
+            if len(self.places) < self.max_objects:
+                self.places.add(track.object_id)
+        kept = [track for track in wanted if track.object_id in self.places]
         return kept, len(wanted) - len(kept)
 
     def _remove(self, object_id: int) -> None:
         """An object will not come again: its place is free, and its id its twin's."""
-        self._told.discard(object_id)
-        heir = next((other for other, seen in self._seen.items() if seen.twin == object_id), None)
-        if heir is not None and object_id not in self._removed:
-            self._seen[heir].twin = 0
-            for other in self._seen.values():
+        self.places.discard(object_id)
+        heir = next((other for other, seen in self.seen.items() if seen.twin == object_id), None)
+        if heir is not None and object_id not in self.removed:
+            self.seen[heir].twin = 0
+            for other in self.seen.values():
                 if other.twin == object_id:
                     other.twin = heir
-            if object_id in self._chosen:
-                self._chosen.add(heir)
-            if object_id in self._numbers:
-                self._numbers.setdefault(heir, self._numbers[object_id])
-        self._seen.pop(object_id, None)
-        self._chosen.discard(object_id)
+            if object_id in self.chosen:
+                self.chosen.add(heir)
+            if object_id in self.numbers:
+                self.numbers.setdefault(heir, self.numbers[object_id])
+        self.seen.pop(object_id, None)
+        self.chosen.discard(object_id)
 
     def _number(self, object_id: int) -> int:
-        if object_id not in self._numbers:
-            self._numbers[object_id] = 1 + max(self._numbers.values(), default=0)
-        return self._numbers[object_id]
+        if object_id not in self.numbers:
+            # One and the same for twins, so that the last is the largest.
+            self._last_number = 1 + (self._last_number or max(self.numbers.values(), default=0))
+            self.numbers[object_id] = self._last_number
+        return self.numbers[object_id]
 
     def _instance(self, track: ObjectTrack) -> SegmentedInstance:
         label, phrase = self.prompts.names(track)

@@ -2,12 +2,17 @@
 
 Credits and changes are seen at once. Media wait, at most `MEDIA_WINDOW` messages of them, until the
 source takes them, and are given back as credits when it has.
+
+A call that ends while its client writes is one whose status many clients do not learn: gRPC's own
+fault in writing comes first (tried with grpcio 1.85). So what else comes is read and dropped until
+the client has sent all that it may without a credit, or falls silent.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from limelight.paths import FieldPath
@@ -22,6 +27,9 @@ MEDIA_WINDOW = 8
 MAX_CHUNK_BYTES = 2**20
 # How long after the end of the requests a call must still stand for the media to be complete.
 HALF_CLOSE_S = 0.25
+# How long a client that could write is silent before its call may end, and the most that is waited.
+QUIET_S = 0.2
+SETTLE_S = 2.0
 
 
 class MediaSource(Protocol):
@@ -80,6 +88,10 @@ class Intake:
         self._under_way = 0
         self._ended = False
         self._closed = False
+        self._heard = asyncio.Event()
+        self._fault: InvalidRequest | None = None
+        self._refused = asyncio.Event()
+        self._dropping = False
         self.heard_at = time.monotonic()
         """When the client last sent something."""
 
@@ -105,35 +117,45 @@ class Intake:
         return credits
 
     async def read(self, requests: AsyncIterator[video_pb2.TrackVideoRequest]) -> None:
-        """Take all that the client sends, until it closes its side.
-
-        Raises:
-            InvalidRequest: a message that may not come.
-        """
+        """Take all that the client sends, until it closes its side; `refuse` tells its faults."""
         async for request in requests:
             self.heard_at = time.monotonic()
-            if request.credits < 0:
-                raise InvalidRequest(
-                    Reason.OPTION_INVALID,
-                    f"credits must not be negative, not {request.credits}",
-                    field=FieldPath(("credits",)),
-                )
-            if request.credits:
-                self._granted(request.credits)
-            match request.WhichOneof("step"):
-                case "config":
-                    raise _misplaced("there is one config, and it comes first", CONFIG)
-                case "chunk" | "frame":
-                    self._media(request)
-                case "change":
-                    self._changed(read_change(request.change, self._rules))
-                case "media_end" if request.media_end:
-                    self._end()
+            self._heard.set()
+            try:
+                self._take(request)
+            except InvalidRequest as fault:
+                self._fault = self._fault or fault
+                self._refused.set()
         # A connection that breaks looks the same at first, and then the call is canceled.
         await asyncio.sleep(HALF_CLOSE_S)
         self._closed = True
+        self._heard.set()
         self._end()
         self._half_closed()
+
+    async def refuse(self) -> None:
+        """Wait for a message that may not come, for ever if need be.
+
+        Raises:
+            InvalidRequest: of the first such message.
+        """
+        await self._refused.wait()
+        assert self._fault is not None
+        raise self._fault
+
+    def drop(self) -> None:
+        """Take nothing of what else comes."""
+        self._dropping = True
+        self._waiting.clear()
+
+    async def settle(self) -> None:
+        """Wait until the client writes no more media, as far as that can be known; not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while not self._ended and self._under_way < MEDIA_WINDOW:
+                    self._heard.clear()
+                    async with asyncio.timeout(QUIET_S):
+                        await self._heard.wait()
 
     async def feed(self) -> None:
         """Give the media to the source, to their end. Raises what the source says of them."""
@@ -154,6 +176,31 @@ class Intake:
             self._owed += 1
             if self.owes:
                 self._owing()
+
+    def _take(self, request: video_pb2.TrackVideoRequest) -> None:
+        """Raises `InvalidRequest` for a message that may not come."""
+        kind = request.WhichOneof("step")
+        if self._dropping:
+            self._under_way += kind in ("chunk", "frame")
+            self._ended = self._ended or request.media_end
+            return
+        if request.credits < 0:
+            raise InvalidRequest(
+                Reason.OPTION_INVALID,
+                f"credits must not be negative, not {request.credits}",
+                field=FieldPath(("credits",)),
+            )
+        if request.credits:
+            self._granted(request.credits)
+        match kind:
+            case "config":
+                raise _misplaced("there is one config, and it comes first", CONFIG)
+            case "chunk" | "frame":
+                self._media(request)
+            case "change":
+                self._changed(read_change(request.change, self._rules))
+            case "media_end" if request.media_end:
+                self._end()
 
     def _media(self, request: video_pb2.TrackVideoRequest) -> None:
         kind, path = ("frame", FRAME) if self._live else ("chunk", CHUNK)

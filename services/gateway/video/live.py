@@ -5,18 +5,19 @@ later frame takes the place of an earlier one.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
 
 from services.codecs.images import ImageHeader
-from services.codecs.videos.live import LiveDecoder, LiveFrame
 from services.domain import EncodedFrame, MediaEnd
 from services.errors import InvalidMedia, InvalidRequest, Reason
+from services.gateway.pixels import PixelWorkers
 from services.gateway.rules import TaskRules
 from services.gateway.video.reading import FRAME
-from services.gateway.video.sources import BlockingWork, KeyPicture, SourceItem, encoded_picture
+from services.gateway.video.sources import KeyPicture, LivePoint, SourceItem
 from services.gateway.video.tasks import TrackTask
+from services.stages import StageTimer
 
 UNANSWERED = 2
 # Answered frames that are kept for the planner to look at.
@@ -31,25 +32,34 @@ class LiveSource:
     Args:
         task: of the stream.
         rules: for each frame's image.
-        executor: for what blocks.
+        pixels: decode what the planner is to see.
+        timer: of the stream; decoding counts as `picture`.
     """
 
-    def __init__(self, task: TrackTask, rules: TaskRules, executor: Executor) -> None:
+    def __init__(
+        self, task: TrackTask, rules: TaskRules, pixels: PixelWorkers, timer: StageTimer
+    ) -> None:
         self._task = task
         self._rules = rules
-        self._work = BlockingWork(executor)
+        self._pixels = pixels
+        self._timer = timer
         self._size: ImageHeader | None = None
         self._count = 0
+        self._begun = False
         self._latest_s = -float("inf")
         self._first: EncodedFrame | None = None
         self._place: EncodedFrame | None = None
         self._sent: deque[EncodedFrame] = deque()
         self._answered: deque[EncodedFrame] = deque(maxlen=_KEPT)
         self._dropped: list[int] = []
+        self._points: deque[LivePoint] = deque()
+        """After each frame that came and was neither answered nor passed by one that was."""
+        self._point = LivePoint()
         self._ended = False
         self._moved = asyncio.Event()
         self._waiting = 0
         self.media_bytes = 0
+        self.frames_given = 0
         self.warning = ""
 
     @property
@@ -68,7 +78,7 @@ class LiveSource:
         raise AssertionError("the intake has no chunks for live input")
 
     async def frame(self, content: bytes, timestamp_s: float) -> None:
-        header = self._rules.header(content, CONTENT, damaged=False)
+        header = await self._rules.header(content, CONTENT, damaged=False)
         if self._size is None:
             self._size = header
         if (header.width, header.height) != (self._size.width, self._size.height):
@@ -87,10 +97,12 @@ class LiveSource:
         self._latest_s = timestamp_s
         self.media_bytes += len(content)
         index, self._count = self._count, self._count + 1
+        self._points.append(LivePoint(self._count, self.media_bytes, timestamp_s))
         if index % self._task.stride:
             return
         frame = EncodedFrame(content, index, timestamp_s)
-        if index == 0:
+        if not self._begun:
+            self._begun = True
             # The planner sees it, so it is tracked whatever comes meanwhile.
             self._first = frame
         else:
@@ -112,12 +124,12 @@ class LiveSource:
     async def first_picture(self) -> KeyPicture:
         await self.prepare()
         assert self._first is not None
-        return await self._work.run(self._picture, self._first)
+        return await self._picture(self._first)
 
     async def picture(self, frame_index: int) -> KeyPicture | None:
         for frame in (*self._answered, *self._sent):
             if frame.index == frame_index:
-                return await self._work.run(self._picture, frame)
+                return await self._picture(frame)
         return None
 
     async def items(
@@ -136,9 +148,20 @@ class LiveSource:
                 await self._move()
 
     def answered(self, frame_index: int) -> None:
+        while self._points and self._points[0].next_index <= frame_index + 1:
+            self._point = self._points.popleft()
         while self._sent and self._sent[0].index <= frame_index:
             self._answered.append(self._sent.popleft())
         self._moved.set()
+
+    def live_point(self) -> LivePoint | None:
+        return self._point
+
+    def go_on(self, point: LivePoint) -> None:
+        self._point = point
+        self._count, self.media_bytes = point.next_index, point.media_bytes
+        if point.latest_s is not None:
+            self._latest_s = point.latest_s
 
     def dropped(self) -> list[int]:
         dropped, self._dropped = self._dropped, []
@@ -158,10 +181,14 @@ class LiveSource:
             self._place = None
         return frame
 
-    def _picture(self, frame: EncodedFrame) -> KeyPicture:
-        decoder = LiveDecoder(self._rules.image_limits, self._task.max_side, field=CONTENT)
-        shown = decoder.decode(LiveFrame(frame.index, frame.timestamp_s, frame.content))
-        return encoded_picture(frame.index, shown.pixels)
+    async def _picture(self, frame: EncodedFrame) -> KeyPicture:
+        assert self._size is not None
+        begin = time.perf_counter()
+        shown = await self._pixels.live_picture(
+            frame.content, self._size, self._task.max_side, CONTENT
+        )
+        self._timer.add("picture", time.perf_counter() - begin)
+        return KeyPicture(frame.index, shown)
 
     async def _move(self) -> None:
         self._waiting += 1

@@ -7,7 +7,6 @@ and skips what it has; nothing else is kept for it. What reads or decodes runs i
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import closing, suppress
 from typing import TypeVar
 
@@ -22,7 +21,13 @@ from services.domain import MediaEnd, PacketGroup
 from services.errors import InvalidMedia, Reason
 from services.gateway.video.cuts import LOOK_SIDE, CutWatch
 from services.gateway.video.reading import CHUNK, CONFIG
-from services.gateway.video.sources import BlockingWork, KeyPicture, SourceItem, encoded_picture
+from services.gateway.video.sources import (
+    BlockingWork,
+    KeyPicture,
+    LivePoint,
+    SourceItem,
+    encoded_picture,
+)
 from services.gateway.video.tasks import TrackTask
 
 R = TypeVar("R")
@@ -34,18 +39,26 @@ class VideoFileSource:
     Args:
         task: of the stream.
         limits: what the file may be.
-        executor: for what blocks; a stream keeps one thread busy, and at times a second.
+        work: runs what blocks; a stream keeps one thread busy, and at times a second.
         ahead_bytes: taken before sessions can use them.
+        held: told by how many bytes what is spooled grows or, below 0, shrinks.
     """
 
     def __init__(
-        self, task: TrackTask, limits: VideoLimits, executor: Executor, ahead_bytes: int
+        self,
+        task: TrackTask,
+        limits: VideoLimits,
+        work: BlockingWork,
+        ahead_bytes: int,
+        held: Callable[[int], None],
     ) -> None:
         self._task = task
         self._range = task.range or TimeRange()
         self._limits = limits
-        self._work = BlockingWork(executor)
+        self._work = work
         self._ahead_bytes = ahead_bytes
+        self._held = held
+        self._held_bytes = 0
         self._moved = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._spool = Spool(limits.max_bytes, field=CHUNK, on_starved=self._starved)
@@ -54,6 +67,7 @@ class VideoFileSource:
         self._header: GopHeader | None = None
         self._start_group = 0
         self._closed = False
+        self.frames_given = 0
         self.warning = ""
 
     @property
@@ -86,20 +100,22 @@ class VideoFileSource:
             self._moved.clear()
             await self._moved.wait()
         if not self._closed:  # what comes after the end of the range is not looked at
-            await self._work.run(self._spool.write, content)
+            await self._work.run("spool", self._spool.write, content)
+            if not self._closed:
+                self._note_held(self._spool.size)
 
     async def frame(self, content: bytes, timestamp_s: float) -> None:
         raise AssertionError("the intake has no live frames for a file")
 
     async def end(self) -> None:
         if not self._closed:
-            await self._work.run(self._spool.finish)
+            await self._work.run("spool", self._spool.finish)
 
     async def prepare(self) -> None:
-        await self._read(self._prepare)
+        await self._read("demux", self._prepare)
 
     async def first_picture(self) -> KeyPicture:
-        picture = await self._read(self._first_picture)
+        picture = await self._read("picture", self._first_picture)
         if picture is None:
             raise InvalidMedia(
                 Reason.VIDEO_MISSING,
@@ -109,7 +125,7 @@ class VideoFileSource:
         return picture
 
     async def picture(self, frame_index: int) -> KeyPicture | None:
-        return await self._read(self._picture_of, frame_index)
+        return await self._read("picture", self._picture_of, frame_index)
 
     async def items(
         self, group: int, *, watch_cuts: Callable[[], bool]
@@ -117,7 +133,10 @@ class VideoFileSource:
         stopped = asyncio.Event()
         found = self._items(max(group, self._start_group), watch_cuts, stopped.is_set)
         try:
-            while (item := await self._read(lambda stop: next(found, None))) is not None:
+            while True:
+                item = await self._read("demux", lambda stop: next(found, None))
+                if item is None:
+                    break
                 yield item
             yield SourceItem(MediaEnd())
         finally:
@@ -129,10 +148,21 @@ class VideoFileSource:
     def dropped(self) -> list[int]:
         return []
 
+    def live_point(self) -> LivePoint | None:
+        return None
+
+    def go_on(self, point: LivePoint) -> None:
+        raise AssertionError("a file is sent again from its beginning")
+
     def close(self) -> None:
         self._closed = True
         self._moved.set()
         self._spool.close()
+        self._note_held(0)
+
+    def _note_held(self, size: int) -> None:
+        self._held(size - self._held_bytes)
+        self._held_bytes = size
 
     def _has_room(self) -> bool:
         """A reader that waits must get what it waits for, however much there is already."""
@@ -143,12 +173,12 @@ class VideoFileSource:
         with suppress(RuntimeError):  # the loop has ended before the thread
             self._loop.call_soon_threadsafe(self._moved.set)
 
-    async def _read(self, function: Callable[..., R], *args: object) -> R:
+    async def _read(self, stage: str, function: Callable[..., R], *args: object) -> R:
         """The result of `function(*args, stop)`, which is told to stop when this is canceled."""
         self._moved.set()
         stopped = asyncio.Event()
         try:
-            return await self._work.run(function, *args, stopped.is_set)
+            return await self._work.run(stage, function, *args, stopped.is_set)
         finally:
             stopped.set()
 
@@ -217,6 +247,7 @@ class VideoFileSource:
                 cut = None
                 if gop.key and watch_cuts():
                     cut = self._cut(demuxer.header, gop, watch)
+                self.frames_given = max(self.frames_given, gop.first_frame + gop.frames)
                 if gop.index > self._given[0]:
                     self._given = gop.index, self._given[1] + gop.size
                 yield SourceItem(PacketGroup(gop.encode(), gop.index), cut, gop.first_frame)

@@ -46,6 +46,7 @@ class Outbox:
         self._under_way = 0
         self._given_up = -1
         """The last frame that was sent and is no longer kept."""
+        self._skipped_to = 0
         self._ended = False
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
@@ -68,10 +69,16 @@ class Outbox:
 
     async def put(self, message: Response, frame: int | None = None) -> None:
         """Add a message, that of the frame `frame` if it is one's, once there is room."""
-        while len(self._entries) - self._next >= WAITING:
-            await self._wait()
+        if frame is not None and frame < self._skipped_to:
+            return
+        await self.room()
         self._entries.append(_Entry(message, frame, message.ByteSize()))
         self._wake()
+
+    async def room(self) -> None:
+        """Wait until there is room for another message."""
+        while len(self._entries) - self._next >= WAITING:
+            await self._wait()
 
     def end(self) -> None:
         """No other message will come."""
@@ -102,6 +109,16 @@ class Outbox:
         """The client can give no more credits: send as the connection takes it."""
         self._lifted = True
         self._wake()
+
+    def skip_to(self, next_frame: int) -> None:
+        """Leave out the frames before `next_frame`: the client has them from elsewhere."""
+        self._skipped_to = next_frame
+        self._given_up = max(self._given_up, next_frame - 1)
+
+    @property
+    def given_up(self) -> int:
+        """The last frame that was sent and is no longer kept; -1: none."""
+        return self._given_up
 
     def restart(self, next_frame: int) -> None:
         """A new call of the client, which lacks the frames from `next_frame` on.

@@ -43,15 +43,15 @@ class Prompts:
         self.first_queries = plan.queries
         self.changes: list[PromptChange] = []
         """In the order in which sessions are told."""
-        self._queries = [
+        self.queries = [
             *(TrackedQuery(query, True) for query in plan.include),
             *(TrackedQuery(query, False) for query in plan.exclude),
         ]
-        self._labels = [prompt.label for prompt in objects]
+        self.labels = [prompt.label for prompt in objects]
 
     def query_of(self, track: ObjectTrack) -> TrackedQuery | None:
         """The query that found an object; None for one that was prompted."""
-        return self._queries[track.query] if 0 <= track.query < len(self._queries) else None
+        return self.queries[track.query] if 0 <= track.query < len(self.queries) else None
 
     def names(self, track: ObjectTrack) -> tuple[str, str]:
         """Label and phrase of an object."""
@@ -59,26 +59,26 @@ class Prompts:
         if query is not None:
             return query.label, query.query.phrase
         prompt = -1 - track.query
-        return (self._labels[prompt] if 0 <= prompt < len(self._labels) else "object"), ""
+        return (self.labels[prompt] if 0 <= prompt < len(self.labels) else "object"), ""
 
     @property
     def active(self) -> int:
         """How many queries are tracked now."""
-        return sum(query.active for query in self._queries)
+        return sum(query.active for query in self.queries)
 
     def tracks(self, phrase: str) -> bool:
         """Whether a query with this phrase is tracked now."""
-        return any(query.active and query.query.phrase == phrase for query in self._queries)
+        return any(query.active and query.query.phrase == phrase for query in self.queries)
 
     def apply(self, change: PromptChange) -> None:
         """A change of the client's."""
         match change.change:
             case AddQuery(query):
-                self._queries.append(TrackedQuery(query, True, own=True))
+                self.queries.append(TrackedQuery(query, True, own=True))
             case DropPhrase(phrase):
                 self._drop(phrase)
             case SetObject(prompt) if not prompt.object_id:
-                self._labels.append(prompt.label)
+                self.labels.append(prompt.label)
         self.changes.append(change)
 
     def correct(self, change: PromptChange, object_id: int) -> None:
@@ -93,7 +93,7 @@ class Prompts:
         wanted += [(query, False) for query in plan.exclude]
         phrases = {query.phrase for query, _ in wanted}
         kept = set()
-        for tracked in self._queries:
+        for tracked in self.queries:
             if not tracked.active or tracked.own or not tracked.query.phrase:
                 continue
             if tracked.query.phrase in phrases:
@@ -104,14 +104,14 @@ class Prompts:
                 self.changes.append(PromptChange(change, at_frame))
         for query, include in wanted:
             if query.phrase in kept:
-                for tracked in self._queries:
+                for tracked in self.queries:
                     if tracked.active and not tracked.own and tracked.query.phrase == query.phrase:
                         tracked.include = include
             elif query.phrase:
-                self._queries.append(TrackedQuery(query, include))
+                self.queries.append(TrackedQuery(query, include))
                 self.changes.append(PromptChange(AddQuery(query), at_frame))
 
     def _drop(self, phrase: str) -> None:
-        for tracked in self._queries:
+        for tracked in self.queries:
             if tracked.query.phrase == phrase:
                 tracked.active = False

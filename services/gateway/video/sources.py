@@ -1,6 +1,7 @@
 """Where media come from: what a file (`media`) and live input (`live`) have in common."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -9,15 +10,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from services.codecs.images import encode
 from services.domain import EncodedFrame, MediaEnd, PacketGroup
+from services.gateway.rendering import key_picture
 from services.gateway.video.intake import MediaSource
+from services.stages import StageTimer, with_cpu
 
 R = TypeVar("R")
-
-# A larger picture takes too long to be made a PNG.
-_PNG_PIXELS = 1_000_000
-_JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,28 @@ class SourceItem:
     first_frame: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LivePoint:
+    """Where live input goes on.
+
+    Attributes:
+        next_index: of the next frame.
+        media_bytes: of the pictures before it.
+        latest_s: the time of the last one before it; None: there was none.
+    """
+
+    next_index: int = 0
+    media_bytes: int = 0
+    latest_s: float | None = None
+
+
 class StreamSource(MediaSource, Protocol):
     """One stream's media, for all its sessions."""
 
     warning: str
     """What could not be read; empty for a sound file."""
+    frames_given: int
+    """Frames in what sessions were given of a file, counted from its first; 0 for live input."""
 
     @property
     def header(self) -> bytes:
@@ -73,24 +88,42 @@ class StreamSource(MediaSource, Protocol):
     def dropped(self) -> list[int]:
         """The frames that were left out since the last time."""
 
+    def live_point(self) -> LivePoint | None:
+        """Right after the last live frame that was answered; None for a file."""
+
+    def go_on(self, point: LivePoint) -> None:
+        """Begin with live input at `point`; before anything has come."""
+
     def close(self) -> None:
         """Give everything back."""
 
 
 def encoded_picture(frame_index: int, pixels: NDArray[np.uint8]) -> KeyPicture:
     """uint8 (H, W, 3) as a picture for the planner."""
-    if pixels.shape[0] * pixels.shape[1] <= _PNG_PIXELS:
-        return KeyPicture(frame_index, encode(pixels, "png"))
-    return KeyPicture(frame_index, encode(pixels, "jpeg", quality=_JPEG_QUALITY))
+    return KeyPicture(frame_index, key_picture(pixels))
 
 
 class BlockingWork:
-    """Runs what blocks in threads."""
+    """Runs what blocks in threads.
 
-    def __init__(self, executor: Executor) -> None:
+    Args:
+        executor: runs it.
+        timer: of the stream; waiting for a thread and for the client's bytes counts.
+        worked: told each stage's name and the seconds of CPU that it took.
+    """
+
+    def __init__(
+        self, executor: Executor, timer: StageTimer, worked: Callable[[str, float], None]
+    ) -> None:
         self._executor = executor
+        self._timer = timer
+        self._worked = worked
 
-    async def run(self, function: Callable[..., R], *args: object) -> R:
+    async def run(self, stage: str, function: Callable[..., R], *args: object) -> R:
         """The result of `function(*args)`, which goes on when this is canceled."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, function, *args)
+        begin = time.perf_counter()
+        result, cpu_s = await loop.run_in_executor(self._executor, with_cpu, function, *args)
+        self._timer.add(stage, time.perf_counter() - begin)
+        self._worked(stage, cpu_s)
+        return result

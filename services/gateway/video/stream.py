@@ -11,12 +11,17 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
+from limelight.convert.answers import model_from_proto, model_to_proto
+from limelight.convert.plans import plan_from_proto, plan_to_proto
+from limelight.convert.prompts import change_to_proto
 from limelight.faults import InvalidRequest, Reason
+from limelight.internal.v1 import stream_pb2
 from limelight.v1 import video_pb2
 from limelight.values import (
     AddQuery,
@@ -43,12 +48,27 @@ from services.domain import (
     TrackOpening,
     TrackStep,
 )
-from services.errors import Overloaded, Unavailable
+from services.errors import Cancelled, Idle, Overloaded, Unavailable
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import FIRST_RETRY_S, LAST_RETRY_S, PlannerPeer, TrackerPeer
 from services.gateway.settings import Settings
+from services.gateway.video.checkpoint import (
+    choice_from_proto,
+    choice_to_proto,
+    epoch_from_proto,
+    epoch_to_proto,
+    live_from_proto,
+    live_to_proto,
+    prompts_from_proto,
+    prompts_to_proto,
+    session_from_proto,
+    session_to_proto,
+    tally_from_proto,
+    tally_to_proto,
+)
 from services.gateway.video.choice import Chooser, ToldObject
 from services.gateway.video.fields import as_the_client_wrote
+from services.gateway.video.journal import NoJournal, StreamJournal
 from services.gateway.video.outbox import Outbox
 from services.gateway.video.prompts import Prompts
 from services.gateway.video.reading import CHANGE
@@ -63,8 +83,11 @@ from services.gateway.video.writing import (
     written_masks,
 )
 from services.rpc.metadata import CallContext
+from services.stages import StageTimer, with_cpu
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 _UNKNOWN_ID = "no object that was told has the id {}"
 
@@ -97,11 +120,18 @@ class TrackStream:
         tenant: whose it is.
         task: what is wanted.
         source: its media.
+        timer: of the gateway's stages; a stream may take an hour, so it tells each at once.
         tools: to work with.
     """
 
     def __init__(
-        self, token: str, tenant: str, task: TrackTask, source: StreamSource, tools: StreamTools
+        self,
+        token: str,
+        tenant: str,
+        task: TrackTask,
+        source: StreamSource,
+        timer: StageTimer,
+        tools: StreamTools,
     ) -> None:
         self.token = token
         self.tenant = tenant
@@ -114,13 +144,19 @@ class TrackStream:
         """How often it went on at another replica."""
         self.done = False
         """Whether the summary is written."""
+        self._timer = timer
+        self.journal: StreamJournal = NoJournal()
+        self.disowned = False
+        """Whether it goes on at another gateway."""
+        self._restored = False
         self._tools = tools
         self._prompts: Prompts | None = None
         self._chooser: Chooser | None = None
         self._plan = Plan()
         self._picture: KeyPicture | None = None
         self._early: list[PromptChange] = []
-        self._changes = 0
+        self.changes = 0
+        """Changes of the client's so far."""
         self._changed = asyncio.Event()
         self._forget: list[tuple[int, list[int]]] = []
         self._epochs: deque[_Epoch] = deque()
@@ -137,6 +173,8 @@ class TrackStream:
         self._tracked = False
         self._handed: deque[tuple[int, float]] = deque()
         self._last: dict[int, ToldObject] = {}
+        self._last_numbers: set[int] = set()
+        """Of the objects that the last frame told at another gateway."""
         self._models: list[ModelInfo] = []
         self._tally = TrackTally()
         self._dropped = 0
@@ -146,10 +184,17 @@ class TrackStream:
         """Frames answered."""
         return self._tally.frames
 
+    @property
+    def unseen_frame(self) -> int:
+        """The first frame that will come, if none waits to be sent."""
+        return max(self.next_frame, self.outbox.given_up + 1)
+
     async def run(self, call: CallContext) -> None:
         """Work to the end of the video. Raises `ServiceError`, and may be run again after it."""
         if self._chooser is None:
             await self._begin(call)
+        elif self._restored:
+            await self._begin_again()
         if not self._tracked:
             await self._track(call)
         if not self.done:
@@ -166,8 +211,8 @@ class TrackStream:
             InvalidRequest: it comes too late, or names what is not there.
         """
         most = self._tools.settings.max_changes
-        self._changes += 1
-        if self._changes > most:
+        self.changes += 1
+        if self.changes > most:
             raise InvalidRequest(
                 Reason.OPTION_INVALID, f"more than {most} changes of a video", field=CHANGE
             )
@@ -181,6 +226,7 @@ class TrackStream:
             self._early.append(change)  # nothing to hold it against yet
         else:
             self._apply(change)
+        self.journal.change(self.changes, change_to_proto(change))
 
     def progress(self) -> video_pb2.TrackProgress:
         """How far it is."""
@@ -193,7 +239,89 @@ class TrackStream:
 
     def close(self) -> None:
         """Give everything back; it cannot be run again."""
+        self.journal.stop()
         self.source.close()
+
+    # --- at another gateway -------------------------------------------------------------------
+
+    def disown(self) -> None:
+        """Another gateway goes on with it: whoever still works on it here stops."""
+        self.disowned = True
+        self.outbox.fail(Cancelled("the stream goes on at another gateway"))
+
+    def checkpoint(self) -> stream_pb2.StreamCheckpoint:
+        """All that another gateway needs but the media, right before `next_frame`."""
+        assert self._prompts is not None
+        assert self._chooser is not None
+        live = self.source.live_point()
+        return stream_pb2.StreamCheckpoint(
+            next_frame=self.next_frame,
+            session=None if self._state is None else session_to_proto(self._state),
+            plan=plan_to_proto(self._plan),
+            prompts=prompts_to_proto(self._prompts),
+            choice=choice_to_proto(self._chooser),
+            epochs=[
+                epoch_to_proto(item.from_frame, item.plan, item.cause) for item in self._epochs
+            ],
+            planned_groups=sorted(self._planned_groups),
+            replans=self._replans,
+            seen_s=self._seen_s,
+            plan_pending=self._plan_pending,
+            plan_acts_from=self._plan_acts_from,
+            changes=self.changes,
+            removals=[
+                stream_pb2.StreamRemoval(at_frame=at_frame, object_ids=ids)
+                for at_frame, ids in self._forget
+            ],
+            tally=tally_to_proto(self._tally),
+            models=map(model_to_proto, self._models),
+            dropped=self._dropped,
+            resumed=self.resumed,
+            last_numbers=sorted({*self._last, *self._last_numbers}),
+            live=None if live is None else live_to_proto(live),
+        )
+
+    def restore(self, message: stream_pb2.StreamCheckpoint, next_frame: int) -> None:
+        """Go on from another gateway's checkpoint; the client lacks what is from `next_frame` on.
+
+        Raises:
+            InvalidRequest: it holds values that only a newer gateway knows.
+        """
+        self._restored = True
+        self.next_frame = message.next_frame
+        self.outbox.skip_to(next_frame)
+        if message.HasField("session"):
+            self._state = session_from_proto(message.session)
+        self._plan = plan_from_proto(message.plan)
+        self._prompts = prompts_from_proto(message.prompts, self.task.objects)
+        self._chooser = choice_from_proto(message.choice, self._prompts)
+        self._epochs.extend(_Epoch(*epoch_from_proto(item)) for item in message.epochs)
+        self._planned_groups = set(message.planned_groups)
+        self._replans = message.replans
+        self._seen_s = message.seen_s if message.HasField("seen_s") else None
+        self._plan_pending = message.plan_pending
+        self._plan_acts_from = message.plan_acts_from
+        self.changes = message.changes
+        self._forget = [(item.at_frame, list(item.object_ids)) for item in message.removals]
+        self._tally = tally_from_proto(message.tally)
+        self._models = [model_from_proto(model) for model in message.models]
+        self._dropped = message.dropped
+        self.resumed = message.resumed + 1
+        self._last_numbers = set(message.last_numbers)
+        if self.task.live:
+            self.source.go_on(live_from_proto(message.live))
+
+    async def _begin_again(self) -> None:
+        self._restored = False
+        if not self.task.live:
+            await self.source.prepare()
+        if self.outbox.given_up < 0:  # nothing has reached the client that follows the plan
+            await self.outbox.put(plan_to_response(self._plan, self.next_frame, PlanCause.START))
+
+    def _record(self) -> None:
+        if self.journal.due:
+            content = self.checkpoint().SerializeToString()
+            self.journal.checkpoint(self.next_frame, content, self.outbox.given_up)
 
     # --- the plan -----------------------------------------------------------------------------
 
@@ -202,9 +330,8 @@ class TrackStream:
         if self.task.instruction is None:
             await self.source.prepare()
         else:
-            with _Timed(self._tally, "demux"):
-                self._picture = await self.source.first_picture()
-            with _Timed(self._tally, "plan"):
+            self._picture = await self.source.first_picture()
+            with self._timer.stage("plan"):
                 planned = await self._tools.planner.plan(
                     self._picture.content, self.task.instruction, call
                 )
@@ -222,6 +349,7 @@ class TrackStream:
         early, self._early = self._early, []
         for change in early:
             self._apply(change)
+        self._record()
 
     def _cap(self, plan: Plan) -> int:
         """The caller's cap, where it cannot be left to the tracker.
@@ -250,7 +378,7 @@ class TrackStream:
         assert self._prompts is not None
         self._replans += 1
         try:
-            with _Timed(self._tally, "plan"):
+            with self._timer.stage("plan"):
                 planned = await self._tools.planner.plan(
                     picture.content, self.task.instruction, call
                 )
@@ -288,9 +416,12 @@ class TrackStream:
             try:
                 with as_the_client_wrote(self.task):
                     await self._session(call)
-            except (Unavailable, Overloaded) as error:
+            except (Unavailable, Overloaded, Idle) as error:
                 if error.reason is Reason.PLANNER_UNAVAILABLE:
                     raise
+                if isinstance(error, Idle):
+                    # It is the client that takes its time; who is gone is not this side's to tell.
+                    await self.outbox.room()
                 pause_s = patience.pause_s(self._opened, self.next_frame > before)
                 if pause_s is None or (not self.next_frame and isinstance(error, Overloaded)):
                     raise
@@ -331,6 +462,7 @@ class TrackStream:
                         self._took_part(model)
                     case SessionState():
                         self._state = event
+                        self._record()
                     case FrameTracks():
                         await self._frame(event, call)
         if not self._all_sent:
@@ -421,36 +553,42 @@ class TrackStream:
         for at_frame, ids in self._forget:
             if at_frame <= frame.index:
                 self._chooser.forget(ids)
-        with _Timed(self._tally, "select"):
-            candidates = self._chooser.look(frame)
+        candidates = self._selecting(self._chooser.look, frame)
         if candidates:
             verdicts = await self._reviewed(frame, candidates, call)
             self._chooser.decide(candidates, verdicts, frame.width, frame.height)
-        with _Timed(self._tally, "select"):
-            told, over = self._chooser.told(frame)
+        told, over = self._selecting(self._chooser.told, frame)
         await self._tell(frame, told, over + frame.over_cap)
         await self._look_for_lost(frame, told, call)
 
+    def _selecting(self, function: Callable[[FrameTracks], R], frame: FrameTracks) -> R:
+        """The result of `function(frame)`, timed."""
+        with self._timer.stage("select"):
+            result, cpu_s = with_cpu(function, frame)
+        self._tools.metrics.worked("select", cpu_s)
+        return result
+
     async def _tell(self, frame: FrameTracks, told: list[ToldObject], over_cap: int) -> None:
-        begin = time.perf_counter()
         shown, gone = told, []
         if self.task.changed_only:
             numbers = {item.number for item in told}
-            gone = sorted(number for number in self._last if number not in numbers)
+            gone = sorted({*self._last, *self._last_numbers} - numbers)
             shown = [item for item in told if self._differs(item)]
-        if self.task.mask_format in (MaskFormat.RLE, MaskFormat.NONE):
-            masks = written_masks(shown, self.task.mask_format)
-        else:
-            loop = asyncio.get_running_loop()
-            masks = await loop.run_in_executor(
-                self._tools.executor, written_masks, shown, self.task.mask_format
-            )
-        response = frame_to_response(frame, shown, masks, gone, over_cap)
-        self._tally.spent("render", (time.perf_counter() - begin) * 1000)
+        with self._timer.stage("render"):
+            if self.task.mask_format in (MaskFormat.RLE, MaskFormat.NONE):
+                masks, masks_s = with_cpu(written_masks, shown, self.task.mask_format)
+            else:
+                loop = asyncio.get_running_loop()
+                masks, masks_s = await loop.run_in_executor(
+                    self._tools.executor, with_cpu, written_masks, shown, self.task.mask_format
+                )
+            response, cpu_s = with_cpu(frame_to_response, frame, shown, masks, gone, over_cap)
+        self._tools.metrics.worked("render", masks_s + cpu_s)
         await self.outbox.put(response, frame.index)
         # From here on it is answered, whatever becomes of this call.
         self.next_frame = frame.index + 1
         self._last = {item.number: item for item in told}
+        self._last_numbers.clear()
         self._tally.add(frame.index, told)
         for stage, milliseconds in frame.timings_ms.items():
             self._tally.spent(stage, milliseconds)
@@ -475,7 +613,7 @@ class TrackStream:
         assert self.task.instruction is not None
         most = self._tools.settings.max_review_candidates
         looked_at = [Candidate(item.id, item.phrase, item.mask) for item in candidates[:most]]
-        with _Timed(self._tally, "review"):
+        with self._timer.stage("review"):
             reviewed = await self._tools.planner.review(
                 picture.content, self.task.instruction, looked_at, call
             )
@@ -575,10 +713,25 @@ class TrackStream:
             summary=summarize_track(self._plan, self._tally),
             dropped=self._dropped,
             resumed=self.resumed,
-            warning=self.source.warning,
-            timings_ms=self._tally.timings_ms,
+            warning=self._warning(),
+            timings_ms={
+                **self._timer.timings_ms,
+                **self._tally.timings_ms,
+                "total": self._timer.total_ms,
+            },
             models=self._models,
         )
+
+    def _warning(self) -> str:
+        """What the file had that is not in the answer; empty for a sound one."""
+        parts = [self.source.warning] if self.source.warning else []
+        if not self.task.live:
+            given = self.source.frames_given if self.task.range is None else None
+            missing = self._tally.left_out(given, self.task.stride)
+            if missing:
+                frames = "1 frame" if missing == 1 else f"{missing} frames"
+                parts.append(f"{frames} could not be decoded")
+        return "; ".join(parts)
 
     def _took_part(self, model: ModelInfo) -> None:
         if model not in self._models:
@@ -619,21 +772,6 @@ class _Patience:
         tries = max(self._absent, self._fruitless, 1)
         pause_s: float = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** (tries - 1))
         return pause_s * random.uniform(0.75, 1.25)
-
-
-class _Timed:
-    """Counts a block's time as a stage's."""
-
-    def __init__(self, tally: TrackTally, stage: str) -> None:
-        self._tally = tally
-        self._stage = stage
-        self._begin = 0.0
-
-    def __enter__(self) -> None:
-        self._begin = time.perf_counter()
-
-    def __exit__(self, *exc: object) -> None:
-        self._tally.spent(self._stage, (time.perf_counter() - self._begin) * 1000)
 
 
 def _same(a: Plan, b: Plan) -> bool:

@@ -25,12 +25,19 @@ class MaskletTally:
 
 
 class TrackTally:
-    """Counts over the frames of one stream."""
+    """Counts over the frames of one stream.
 
-    def __init__(self) -> None:
+    Args:
+        masklets: the objects so far.
+    """
+
+    def __init__(self, masklets: Sequence[MaskletTally] = ()) -> None:
         self.frames = 0
+        self.first = self.last = -1
+        """Of the frames answered; -1: none."""
         self.timings_ms: dict[str, float] = {}
-        self._masklets: dict[int, MaskletTally] = {}
+        """Of the sessions' stages, over all frames."""
+        self._masklets = {masklet.number: masklet for masklet in masklets}
         self._recent: deque[float] = deque()
 
     @property
@@ -41,6 +48,9 @@ class TrackTally:
     def add(self, index: int, told: Sequence[ToldObject]) -> None:
         """The frame `index` was answered with these."""
         self.frames += 1
+        if self.first < 0:
+            self.first = index
+        self.last = index
         self._recent.append(time.monotonic())
         self._forget_old()
         for item in told:
@@ -51,8 +61,19 @@ class TrackTally:
             masklet.frames += 1
             masklet.pixels += item.track.area
 
+    def left_out(self, given: int | None, stride: int) -> int:
+        """Frames that were to be tracked and were not answered: they could not be decoded.
+
+        Args:
+            given: frames from the first to the last that was given; None: only those between two
+                that were answered can be known.
+            stride: every so many was to be tracked.
+        """
+        first, last = (self.first, self.last) if given is None else (0, given - 1)
+        return max(0, last // stride - -(-first // stride) + 1 - self.frames)
+
     def spent(self, stage: str, milliseconds: float) -> None:
-        """A stage took so long once more."""
+        """A stage of a session took so long once more."""
         self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + milliseconds
 
     @property

@@ -8,6 +8,7 @@ import pytest
 
 from limelight.v1 import limelight_pb2_grpc, video_pb2
 from services.gateway.app import Gateway, start
+from services.isolation.pool import Nursery
 from tests.codecs.videos.clips import X264, Clip
 from tests.conftest import Until
 from tests.gateway.peers import Peers
@@ -183,10 +184,10 @@ async def test_nothing_may_come_after_the_end_of_the_media(
 
 
 async def test_more_media_than_credits_are_refused(
-    peers: Peers, tracker: StandInTracker, until: Until
+    peers: Peers, tracker: StandInTracker, until: Until, workers: Nursery
 ) -> None:
     tracker.hold = asyncio.Event()
-    gateway = await start(make_track_settings(peers, tracker, intake_ahead_bytes=2**20))
+    gateway = await start(make_track_settings(peers, tracker, intake_ahead_bytes=2**20), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         client = Client(limelight_pb2_grpc.LimelightServiceStub(channel), config("dog"))
         await client.start()

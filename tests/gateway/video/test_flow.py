@@ -7,6 +7,7 @@ import pytest
 
 from limelight.v1 import limelight_pb2_grpc
 from services.gateway.app import Gateway, start
+from services.isolation.pool import Nursery
 from services.rpc.tracking import TRACK_FLOW
 from tests.conftest import Clock, Until
 from tests.gateway.peers import Peers
@@ -69,10 +70,10 @@ async def progress(client: Client, times: int) -> None:
 
 
 async def test_a_client_that_reads_nothing_stops_the_chain_up_to_its_own_media(
-    peers: Peers, tracker: StandInTracker, until: Until
+    peers: Peers, tracker: StandInTracker, until: Until, workers: Nursery
 ) -> None:
     """Nothing is bounded by luck: the file goes on after what the tracker was given."""
-    gateway = await start(make_track_settings(peers, tracker, intake_ahead_bytes=2**20))
+    gateway = await start(make_track_settings(peers, tracker, intake_ahead_bytes=2**20), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         client = Client(stub, config("dog", frame_window=1))
@@ -95,9 +96,9 @@ async def test_a_tracker_that_holds_frames_back_is_given_what_it_waits_for(
 
 
 async def test_a_client_that_sends_nothing_is_given_up(
-    peers: Peers, tracker: StandInTracker, until: Until
+    peers: Peers, tracker: StandInTracker, until: Until, workers: Nursery
 ) -> None:
-    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=1.5))
+    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=1.5), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         for first in ([], [Request(config=config("dog"))]):
@@ -125,10 +126,10 @@ async def failure(client: Client):  # type: ignore[no-untyped-def]
 
 
 async def test_a_busy_gateway_is_not_an_idle_client(
-    peers: Peers, tracker: StandInTracker, clip: bytes
+    peers: Peers, tracker: StandInTracker, clip: bytes, workers: Nursery
 ) -> None:
     tracker.hold = asyncio.Event()
-    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=1.5))
+    gateway = await start(make_track_settings(peers, tracker, stream_idle_s=1.5), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         client = Client(limelight_pb2_grpc.LimelightServiceStub(channel), config("dog"))
         await client.start()
@@ -173,10 +174,10 @@ async def test_the_deadline_goes_to_the_tracker_and_ends_the_call(
 
 
 async def test_places_are_bounded_and_the_refusal_says_when_to_come_again(
-    peers: Peers, tracker: StandInTracker, until: Until, clip: bytes
+    peers: Peers, tracker: StandInTracker, until: Until, clip: bytes, workers: Nursery
 ) -> None:
     tracker.hold = asyncio.Event()
-    gateway = await start(make_track_settings(peers, tracker, max_streams=2))
+    gateway = await start(make_track_settings(peers, tracker, max_streams=2), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         clients = [Client(stub, config("dog")) for _ in range(2)]
@@ -220,3 +221,21 @@ async def test_progress_is_told_every_second(
     assert told.frames_expected == 48
     tracker.hold.set()
     await client.rest()
+
+
+async def test_each_stage_is_timed_in_the_summary_and_in_the_metrics(
+    gateway: Gateway, stub: Stub, clip: bytes
+) -> None:
+    call = await track(stub, clip, config("dog"))
+    told = {timing.stage: timing.milliseconds for timing in call.summary.timings}
+    assert {"spool", "demux", "select", "render", "track", "total"} <= set(told)
+    # Those of the tracker add up over the frames; the whole holds every part.
+    assert told["track"] == pytest.approx(48.0)
+    assert told["total"] >= max(told["demux"], told["select"] + told["render"])
+    value = gateway.metrics.registry.get_sample_value
+    for stage, least in {"spool": 1, "demux": 4, "select": 48, "render": 48}.items():
+        labels = {"stage": stage}
+        assert (value("limelight_stage_seconds_count", labels) or 0) >= least
+        spent_s = value("limelight_cpu_seconds_total", labels)
+        assert spent_s is not None
+        assert 0 < spent_s <= 60

@@ -8,6 +8,7 @@ from limelight import png
 from limelight.v1 import limelight_pb2_grpc, media_pb2, review_pb2, video_pb2
 from limelight.values import ConceptQuery, Plan, PlanOutcome, SelectBy, Selection, VerdictKind
 from services.gateway.app import start
+from services.isolation.pool import Nursery
 from tests.codecs.videos.clips import X264, Clip
 from tests.gateway.peers import Peers
 from tests.gateway.video.conftest import Client, Stub, config, ids, make_track_settings, track
@@ -226,8 +227,10 @@ async def test_a_scene_cut_makes_another_plan(
     assert client.kinds().index("plan", 2) == 2 + 24
 
 
-async def test_plans_after_the_first_are_bounded(peers: Peers, tracker: StandInTracker) -> None:
-    gateway = await start(make_track_settings(peers, tracker, max_replans=1))
+async def test_plans_after_the_first_are_bounded(
+    peers: Peers, tracker: StandInTracker, workers: Nursery
+) -> None:
+    gateway = await start(make_track_settings(peers, tracker, max_replans=1), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         peers.plan = plan("dog")
@@ -250,10 +253,12 @@ async def test_a_target_in_sight_outlives_a_scene_cut(
     assert lefts(client) == [[float(index)] for index in range(48)]
 
 
-async def test_lost_targets_make_another_plan(peers: Peers, tracker: StandInTracker) -> None:
+async def test_lost_targets_make_another_plan(
+    peers: Peers, tracker: StandInTracker, workers: Nursery
+) -> None:
     tracker.things["dog"] = [Thing(lambda f: (5, 5, 20, 20) if f < 10 else None)]
     peers.plans = [plan("dog"), plan("cat")]
-    gateway = await start(make_track_settings(peers, tracker, lost_s=0.4))
+    gateway = await start(make_track_settings(peers, tracker, lost_s=0.4), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         clip = scenes((200, 30, 30), frames=120, every=4)

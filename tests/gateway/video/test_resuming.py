@@ -9,6 +9,7 @@ from limelight.v1 import limelight_pb2_grpc, video_pb2
 from limelight.values import ConceptQuery, Plan, SelectBy, Selection
 from services.errors import Overloaded, Reason, Unavailable
 from services.gateway.app import Gateway, start
+from services.isolation.pool import Nursery
 from tests.conftest import Clock, Until
 from tests.gateway.peers import Peers
 from tests.gateway.video.conftest import (
@@ -116,10 +117,12 @@ async def test_a_video_that_kills_its_trackers_is_given_up(
     assert len(tracker.openings) == 4 + 2
 
 
-async def test_no_tracker_at_all_is_said_soon(peers: Peers, clip: bytes) -> None:
+async def test_no_tracker_at_all_is_said_soon(peers: Peers, clip: bytes, workers: Nursery) -> None:
     from tests.gateway.conftest import make_settings
 
-    gateway = await start(make_settings(peers, peer_attempts=2, tracker_address="127.0.0.1:1"))
+    gateway = await start(
+        make_settings(peers, peer_attempts=2, tracker_address="127.0.0.1:1"), workers
+    )
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         client = Client(limelight_pb2_grpc.LimelightServiceStub(channel), config("dog"))
         await client.start()
@@ -256,9 +259,9 @@ async def reason_of(stub: Stub, wanted: video_pb2.TrackConfig) -> str:
 
 
 async def test_frames_that_are_no_longer_kept_are_refused(
-    peers: Peers, tracker: StandInTracker, clip: bytes, until: Until
+    peers: Peers, tracker: StandInTracker, clip: bytes, until: Until, workers: Nursery
 ) -> None:
-    gateway = await start(make_track_settings(peers, tracker, kept_frame_bytes=1000))
+    gateway = await start(make_track_settings(peers, tracker, kept_frame_bytes=1000), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         first = Client(stub, config("dog"))
@@ -292,10 +295,10 @@ async def test_a_client_that_comes_back_before_its_old_call_has_ended_takes_over
 
 
 async def test_a_draining_gateway_finishes_what_it_can_and_says_so_of_the_rest(
-    peers: Peers, tracker: StandInTracker, clip: bytes, until: Until
+    peers: Peers, tracker: StandInTracker, clip: bytes, until: Until, workers: Nursery
 ) -> None:
     tracker.hold = asyncio.Event()
-    gateway = await start(make_track_settings(peers, tracker, drain_s=0.5))
+    gateway = await start(make_track_settings(peers, tracker, drain_s=0.5), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         client = Client(stub, config("dog"))
@@ -313,10 +316,10 @@ async def test_a_draining_gateway_finishes_what_it_can_and_says_so_of_the_rest(
 
 
 async def test_a_draining_gateway_lets_running_videos_end(
-    peers: Peers, tracker: StandInTracker, clip: bytes, until: Until
+    peers: Peers, tracker: StandInTracker, clip: bytes, until: Until, workers: Nursery
 ) -> None:
     tracker.hold = asyncio.Event()
-    gateway = await start(make_track_settings(peers, tracker, drain_s=60.0))
+    gateway = await start(make_track_settings(peers, tracker, drain_s=60.0), workers)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub = limelight_pb2_grpc.LimelightServiceStub(channel)
         client = Client(stub, config("dog"))

@@ -1,0 +1,14 @@
+"""Where a request has what: the paths that refusals name."""
+
+from limelight.paths import FieldPath
+
+TASK = FieldPath(("task",))
+IMAGE = TASK / "image" / "content"
+INSTRUCTION = TASK / "instruction"
+QUERIES = TASK / "queries"
+RENDERS = TASK / "renders"
+
+
+def background(index: int) -> FieldPath:
+    """The image behind what the render `index` shows."""
+    return RENDERS / index / "background_image" / "content"
