@@ -18,7 +18,7 @@ from limelight.paths import FieldPath
 from limelight.validation import check_share
 from limelight.values import Box, ConceptQuery, Exemplar, ModelInfo
 from services.codecs.images import ImageLimits, content_hash, decode
-from services.deadline import Deadline
+from services.deadline import Deadline, SharedDeadline
 from services.domain import QueryResult, SegmentedImage
 from services.errors import CheckpointError, InvalidRequest, Reason
 from services.replica.batching import Batcher
@@ -70,6 +70,7 @@ class Segmenter:
             "image", settings.image_cache_bytes, metrics
         )
         self._encoding: SingleFlight[str, EncodedImage] = SingleFlight()
+        self._waited_for: dict[str, SharedDeadline] = {}
         detector = Detector(
             engine,
             LruCache("text", settings.text_cache_bytes, metrics),
@@ -162,7 +163,7 @@ class Segmenter:
         _check_options(score_threshold, max_instances)
         check_queries(queries, self._traits, settings.max_queries, settings.max_exemplars)
         limit = min(max_instances or settings.max_instances, settings.max_instances)
-        image = await self._encoded(data, timer)
+        image = await self._encoded(data, deadline, timer)
         questions = []
         for index, query in enumerate(queries):
             boxes, labels = exemplar_arrays(
@@ -178,7 +179,7 @@ class Segmenter:
             results = await self._drawn(candidates, image)
         return SegmentedImage(image.width, image.height, results, self.model, timer.timings_ms)
 
-    async def _encoded(self, data: bytes, timer: StageTimer) -> EncodedImage:
+    async def _encoded(self, data: bytes, deadline: Deadline, timer: StageTimer) -> EncodedImage:
         """The image's embedding: remembered, under way for another request, or made now."""
         digest = await asyncio.to_thread(content_hash, data)
         key = f"{self.model.revision}:{digest}"
@@ -186,20 +187,29 @@ class Segmenter:
         if known is not None:
             return known
         start = time.monotonic()
-        image = await self._encoding.run(key, partial(self._encode, key, data, timer))
+        waited_for = self._waited_for.setdefault(key, SharedDeadline())
+        waited_for.join(deadline)
+        encode = partial(self._encode, key, data, waited_for, timer)
+        image = await self._encoding.run(key, encode)
         if "encode" not in timer.timings_ms:
             # Another request's timer has the stages; this one only waited for its embedding.
             timer.add("encode", time.monotonic() - start)
         return image
 
-    async def _encode(self, key: str, data: bytes, timer: StageTimer) -> EncodedImage:
-        with timer.stage("decode"):
-            width, height, pixels = await asyncio.get_running_loop().run_in_executor(
-                self._decode_pool, self._decoded, data
-            )
-        with timer.stage("encode"):
-            # No deadline of its own: this may serve several requests, and ends with the last.
-            embedding = await self._encoder.submit(pixels, Deadline())
+    async def _encode(
+        self, key: str, data: bytes, waited_for: SharedDeadline, timer: StageTimer
+    ) -> EncodedImage:
+        try:
+            with timer.stage("decode"):
+                width, height, pixels = await asyncio.get_running_loop().run_in_executor(
+                    self._decode_pool, self._decoded, data
+                )
+            with timer.stage("encode"):
+                # No deadline of its own: this may serve several requests, and ends with the last.
+                embedding = await self._encoder.submit(pixels, Deadline(), waited_for)
+        finally:
+            if self._waited_for.get(key) is waited_for:
+                del self._waited_for[key]
         image = EncodedImage(width, height, embedding)
         self._images.put(key, image, embedding.nbytes)
         return image

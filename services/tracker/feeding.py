@@ -44,6 +44,7 @@ class FrameFeed:
         self._under_way: deque[asyncio.Task[list[MaskletFrame]]] = deque()
         self._waiting: list[PromptChange] = []
         self._times: dict[int, float] = {}
+        self._decoding_ms: dict[int, float] = {}
         # The gateway has these already.
         self._told_before = opening.next_frame
         self._last = session.last_index
@@ -72,8 +73,9 @@ class FrameFeed:
         self._waiting.append(change)
         self.changes += 1
 
-    async def add(self, frame: DecodedFrame) -> list[FrameTracks]:
-        """Take a frame; the answers that are ready, of earlier frames or of this one.
+    async def add(self, frame: DecodedFrame, decoding_s: float) -> list[FrameTracks]:
+        """Take a frame, which took `decoding_s` to decode; the answers that are ready, of earlier
+        frames or of this one.
 
         Raises: as `TrackingSession.add_frame` and its changes do.
         """
@@ -85,6 +87,7 @@ class FrameFeed:
         self._apply(frame.index)
         self._last = frame.index
         self._times[frame.index] = frame.time_s
+        self._decoding_ms[frame.index] = 1000 * decoding_s
         self._under_way.append(
             asyncio.create_task(self._session.add_frame(frame.pixels, frame.index))
         )
@@ -149,6 +152,8 @@ class FrameFeed:
 
     def _told(self, frames: list[MaskletFrame]) -> list[FrameTracks]:
         times = [self._times.pop(frame.index) for frame in frames]
+        # Frames that a session before this one held back were decoded there.
+        decoding_ms = [self._decoding_ms.pop(frame.index, 0.0) for frame in frames]
         return [
             FrameTracks(
                 index=frame.index,
@@ -169,9 +174,9 @@ class FrameFeed:
                 ),
                 removed=frame.removed,
                 over_cap=frame.over_cap,
-                timings_ms=frame.timings_ms,
+                timings_ms={"decode": took_ms, **frame.timings_ms},
             )
-            for frame, time_s in zip(frames, times, strict=True)
+            for frame, time_s, took_ms in zip(frames, times, decoding_ms, strict=True)
             if frame.index >= self._told_before
         ]
 

@@ -85,9 +85,9 @@ class ServeTrackerMetrics(shared.ServeMetrics):
         self._ends.inc(1, {"why": why.value})
 
     def media(self, nbytes: int) -> None:
-        self._bytes_in.inc(nbytes)
+        shared.add(self._bytes_in, nbytes)
 
     def answered(self, objects: int, lag_s: float) -> None:
         self._frames.inc(1)
-        self._objects.inc(objects)
+        shared.add(self._objects, objects)
         self._lag.observe(lag_s)

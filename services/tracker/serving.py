@@ -52,7 +52,7 @@ class Tracker:
         self._ahead: Ahead[DecodedFrame] = Ahead(
             self._decode_pool,
             settings.frames_decoded_ahead,
-            lambda seconds: metrics.stage("decode", seconds),
+            self._decoded,
         )
         self.load = SessionLoad()
         """For the scaling policy."""
@@ -139,8 +139,8 @@ class Tracker:
         if not isinstance(step, MediaEnd):
             self._metrics.media(len(step.content))
         async with aclosing(self._ahead.read(media.frames(step))) as frames:
-            async for frame in frames:
-                for tracks in await feed.add(frame):
+            async for frame, decoding_s in frames:
+                for tracks in await feed.add(frame, decoding_s):
                     yield self._told(tracks, came)
         ending = isinstance(step, MediaEnd)
         for tracks in await (feed.finish() if ending else feed.settle()):
@@ -184,6 +184,10 @@ class Tracker:
         finally:
             self._count(-1)
             self._metrics.ended(why)
+
+    def _decoded(self, seconds: float, cpu_s: float) -> None:
+        self._metrics.stage("decode", seconds)
+        self._metrics.worked("decode", cpu_s)
 
     def _count(self, more: int) -> None:
         self.load.live += more

@@ -109,6 +109,9 @@ async def test_every_frame_is_answered_once_in_order(
     assert metrics.counts["ended", "finished"] == 1
     assert metrics.counts["media",] == sum(len(group.content) for group in demuxed().groups)
     assert len(metrics.seconds["stage", "decode"]) >= 40
+    for stage in ("decode", "resize", "encode", "detect", "associate", "masks", "state"):
+        assert sum(metrics.seconds["cpu", stage]) > 0, stage
+    assert all(frame.timings_ms["decode"] > 0 for frame in frames)
     assert metrics.gauges["sessions",] == 0
     assert tracker.load.live == 0
 

@@ -306,7 +306,7 @@ class TrackingSession:
             last_index=self._last_index,
             held=(*self._ready, *self._held),
         )
-        return await self._stages.compute(dump_snapshot, snapshot, self._stages.engine)
+        return await self._stages.compute("state", dump_snapshot, snapshot, self._stages.engine)
 
     async def finish(self) -> list[MaskletFrame]:
         """All answers that are left, once the frames under way are done; takes no more frames."""
@@ -387,7 +387,7 @@ class TrackingSession:
         begin = time.perf_counter()
         try:
             instances = await self._stages.compute(
-                draw_instances, stepped.visible, *size, self._settings.mask_threshold
+                "masks", draw_instances, stepped.visible, *size, self._settings.mask_threshold
             )
             seconds = time.perf_counter() - begin
             timer.add("masks", seconds)

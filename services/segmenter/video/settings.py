@@ -3,15 +3,19 @@
 Free of torch and ray.
 """
 
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.replica.engines import check_name
 from services.replica.settings import MiB
 from services.segmenter.settings import SegmenterSettings
 from services.segmenter.video.engine import VIDEO_ENGINES
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "sticker-sam3-video"
+"""The tiny checkpoint, which tracks sticker world."""
 
 
 class VideoSettings(SegmenterSettings):
@@ -27,9 +31,8 @@ class VideoSettings(SegmenterSettings):
     )
     """What tracks: `transformers`, or `fake` (color words, no weights)."""
 
-    model: str = ""
-    """The checkpoint of a `Sam3VideoModel`: a folder, or a hub id such as `facebook/sam3`. None is
-    shipped, so the engine `transformers` needs one named."""
+    model: str = str(SHIPPED)
+    """The checkpoint of a `Sam3VideoModel`: a folder, or a hub id such as `facebook/sam3`."""
 
     max_sessions: int = Field(default=8, ge=1)
     """Sessions a replica holds at once; one more is refused with a time to come again."""
@@ -62,9 +65,3 @@ class VideoSettings(SegmenterSettings):
 
     max_queued_objects: int = Field(default=1024, ge=1)
     """Objects that may wait for the tracker; more are refused with a time to come again."""
-
-    @model_validator(mode="after")
-    def _named(self) -> Self:
-        if not self.model and self.engine != "fake":
-            raise ValueError("model: name a checkpoint of a Sam3VideoModel; none is shipped")
-        return self

@@ -26,6 +26,7 @@ from services.segmenter.video.engine import (
     VideoEngine,
 )
 from services.segmenter.video.settings import VideoSettings
+from services.stages import with_cpu
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,6 +41,7 @@ class VideoStages:
         self.engine = engine
         self.traits = engine.describe()
         self._settings = settings
+        self._metrics = metrics
         detector = ConceptDetector(engine, LruCache("text", settings.text_cache_bytes, metrics))
 
         def batcher(stage: str, run: Callable[[Any], Any], most: int, queued: int) -> Any:
@@ -89,13 +91,16 @@ class VideoStages:
             await batcher.close()
         self._pool.shutdown()
 
-    async def compute(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """`function(*arguments)` in the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+    async def compute(self, stage: str, function: Callable[..., Result], *arguments: Any) -> Result:
+        """`function(*arguments)` in the pool; its CPU time counts as that of `stage`."""
+        loop = asyncio.get_running_loop()
+        result, cpu_s = await loop.run_in_executor(self._pool, with_cpu, function, *arguments)
+        self._metrics.worked(stage, cpu_s)
+        return result
 
     async def encode(self, pixels: Rgb, deadline: Deadline) -> Embedding:
         """The frame `pixels`, uint8 (H, W, 3), encoded."""
-        image = await self.compute(to_model_input, pixels, self.traits.image_size)
+        image = await self.compute("resize", to_model_input, pixels, self.traits.image_size)
         return await self._encoder.submit(image, deadline)
 
     async def detect(

@@ -170,7 +170,7 @@ class FrameStepper:
         begun = [i for i in begun if not shown[i].object_id]
         with timer.stage("associate"):
             plan = await self._stages.compute(
-                _associated, state, found, masks, self._rules, len(begun)
+                "associate", _associated, state, found, masks, self._rules, len(begun)
             )
         detected = found_masks(found)
         taken = [(detected[new.detection] >= 0.5).astype(np.float32) for new in plan.new]
