@@ -91,7 +91,7 @@ class Report:
             ("", "pictures/s", "of plain loop", "p50 ms", "p95 ms", "p99 ms", "failed"),
             tuple(rows),
             (
-                _goal("16 callers", best.throughput / plain, THROUGHPUT_GOAL, at_least=True),
+                goal("16 callers", best.throughput / plain, THROUGHPUT_GOAL, at_least=True),
                 f"{best.instances:.1f} instances a picture; masks equal to the plain loop's, bit "
                 f"by bit, for {same} of {of} pictures",
                 *(
@@ -190,7 +190,7 @@ class Report:
             ),
             rows,
             (
-                _goal(
+                goal(
                     f"{most.phrases} phrases together",
                     most.together / most.apart_new,
                     PHRASES_GOAL,
@@ -236,8 +236,13 @@ class Report:
 
 def show(report: Report, console: Console) -> None:
     """Print every table."""
-    console.print(_headline(report), soft_wrap=True)
-    for section in report.sections():
+    print_sections(_headline(report), report.sections(), console)
+
+
+def print_sections(headline: str, sections: Sequence[Section], console: Console) -> None:
+    """Print tables below a line that says what they are of."""
+    console.print(headline, soft_wrap=True)
+    for section in sections:
         console.print(f"\n[bold]{section.title}[/bold]")
         if section.rows:
             table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -252,8 +257,13 @@ def show(report: Report, console: Console) -> None:
 
 def markdown(report: Report) -> str:
     """The same as markdown."""
-    lines = ["# Benchmark", "", _headline(report)]
-    for section in report.sections():
+    return sections_markdown("Benchmark", _headline(report), report.sections())
+
+
+def sections_markdown(title: str, headline: str, sections: Sequence[Section]) -> str:
+    """What `print_sections` prints, as markdown."""
+    lines = [f"# {title}", "", headline]
+    for section in sections:
         lines += ["", f"## {section.title}", ""]
         if section.rows:
             lines += [_row(section.columns), _row(("---", *("--:" for _ in section.columns[1:])))]
@@ -266,15 +276,20 @@ def markdown(report: Report) -> str:
 def _headline(report: Report) -> str:
     models = ", ".join(f"{m.role} {m.name} {m.revision}" for m in report.service.models)
     text = f"{report.command}, {report.date}, {report.machine}, {report.cores} cores; {models}."
-    if report.busy_cores > 0.1 * report.cores:
-        text += (
-            f" Other work took {report.busy_cores:.1f} cores before it began: "
-            "these figures are not to be relied on."
-        )
-    return text
+    return text + disturbed(report.busy_cores, report.cores)
 
 
-def _goal(what: str, value: float, goal: float, *, at_least: bool) -> str:
+def disturbed(busy_cores: float, cores: int) -> str:
+    """What to say of other work on the machine; empty where there is next to none."""
+    if busy_cores <= 0.1 * cores:
+        return ""
+    return (
+        f" Other work took {busy_cores:.1f} cores before it began: "
+        "these figures are not to be relied on."
+    )
+
+
+def goal(what: str, value: float, goal: float, *, at_least: bool) -> str:
     met = value >= goal if at_least else value <= goal
     bound = "at least" if at_least else "at most"
     return f"{what}: {value:.2f}, goal {bound} {goal}: {'met' if met else 'not met'}"

@@ -1,22 +1,23 @@
-"""CPU seconds of each process of a local stack: says what bounds the throughput."""
+"""CPU seconds and memory of each process of a local stack: says what bounds the throughput."""
 
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import psutil
 
 from services.local.processes import ProcessRef
 from services.local.state import StackState
 
-CLIENT, GATEWAY, REST = "client", "gateway", "Ray, the rest"
+CLIENT, GATEWAY, TRACKER, REST = "client", "gateway", "tracker replica", "Ray, the rest"
 # Ray names its processes after their actors.
 _ACTORS = {
     "ray::ProxyActor": "Serve proxy",
     "ray::ServeController": "Serve controller",
     "ray::ServeReplica:segmenter": "segmenter replica",
     "ray::ServeReplica:planner": "planner replica",
+    "ray::ServeReplica:tracker": TRACKER,
 }
 
 
@@ -29,14 +30,21 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Seconds by role, those of this very process as the client's."""
-        seconds: defaultdict[str, float] = defaultdict(float)
-        seconds[CLIENT] = _cpu(psutil.Process(os.getpid()))
+        return self._sums(_cpu)
+
+    def memory(self) -> dict[str, float]:
+        """Bytes resident by role; what processes share counts in each."""
+        return self._sums(_resident)
+
+    def _sums(self, of: Callable[[psutil.Process], float]) -> dict[str, float]:
+        sums: defaultdict[str, float] = defaultdict(float)
+        sums[CLIENT] = of(psutil.Process(os.getpid()))
         if (gateway := self._gateway.resolve()) is not None:
-            seconds[GATEWAY] = _cpu(gateway)
+            sums[GATEWAY] = of(gateway)
         for process in _family(self._serve):
             with contextlib.suppress(psutil.Error):
-                seconds[_role(process)] += _cpu(process)
-        return dict(seconds)
+                sums[_role(process)] += of(process)
+        return dict(sums)
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
@@ -58,3 +66,7 @@ def _role(process: psutil.Process) -> str:
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def _resident(process: psutil.Process) -> float:
+    return float(process.memory_info().rss)
