@@ -85,7 +85,9 @@ def test_the_server_holds_services_with_their_data(server: Path) -> None:
     for data in (
         "services/planner/checkpoints/sticker-gemma4/model.safetensors",
         "services/segmenter/checkpoints/sticker-sam3/model.safetensors",
+        "services/segmenter/checkpoints/sticker-sam3-video/model.safetensors",
         "services/cli/pictures/fruit.png",
+        "services/cli/pictures/walk.mp4",
     ):
         assert data in files
     assert "limelight" in requirements_of(server)

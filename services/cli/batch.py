@@ -63,8 +63,8 @@ EXAMPLES = """
   · 3 no stack answers · 130 interrupted
 """
 
-# Nobody waits for a single answer, so retries are many and long.
-_RETRY = RetryPolicy(attempts=8, first_delay=0.5, max_delay=15.0)
+# Nobody waits for a single answer, so retries are many and long, and people's calls come first.
+_RETRY = RetryPolicy(attempts=8, first_delay=0.5, max_delay=15.0, budget=0)
 
 
 @dataclass(slots=True)
@@ -279,7 +279,7 @@ async def _run(
     accept_damaged: bool,
     bar: "_ProgressBar",
 ) -> Tally:
-    async with AsyncClient(address, retry=_RETRY) as client:
+    async with AsyncClient(address, retry=_RETRY, priority="batch") as client:
         work = BatchRunner(
             client,
             sink,

@@ -1,4 +1,4 @@
-"""`limelight demo`: segments four drawn pictures from plain words and shows the results."""
+"""`limelight demo`: four drawn pictures and a clip, from plain words to masks, and the results."""
 
 import shutil
 from pathlib import Path
@@ -13,16 +13,23 @@ from limelight.values import RenderKind
 from services.cli import options
 from services.cli.connection import local_stack
 from services.cli.console import fail_call, out
+from services.cli.following import TrackReport, follow
+from services.cli.footage import footage_of
 from services.cli.starting import starting
 from services.cli.tables import show
+from services.cli.tracked_files import TrackFiles, TrackFileWriter
+from services.codecs.videos.selection import FrameSelection
+from services.codecs.videos.sources import source_of
 from services.local.models import stack_config
 from services.local.stack import Stack
 
 _RENDERS = (RenderKind.OVERLAY, RenderKind.SPOTLIGHT, RenderKind.CUTOUT)
 
 
-# File name and instruction of each picture; `training.world.showpieces` drew them.
+# File name and instruction of each picture and of the clip; `training.world.showpieces` drew them.
 PICTURES = Path(__file__).parent / "pictures"
+CLIP = "walk.mp4"
+CLIP_INSTRUCTION = "the dogs and the girl"
 SHOWPIECES = {
     "girl-and-dogs": "put the main subjects in the spotlight",
     "fruit": "the second red apple from the left",
@@ -39,10 +46,11 @@ def demo(
     name: options.Name = "default",
     state_dir: options.StateDir = None,
 ) -> None:
-    """Segment four pictures from plain words, and show what was found.
+    """Segment four pictures and track a clip from plain words, and show what was found.
 
     Uses the running stack, or starts one and stops it again. Writes each picture with its overlay,
-    spotlight and cut-out.
+    spotlight and cut-out, and the clip with its overlay: a dog passes behind a house, another
+    leaves and comes back.
     """
     console = out()
     with (
@@ -52,6 +60,7 @@ def demo(
         folder.mkdir(parents=True, exist_ok=True)
         for picture, instruction in SHOWPIECES.items():
             _present(client, where, picture, instruction, folder, console)
+        _track(where, folder, console)
 
 
 def _present(
@@ -59,7 +68,7 @@ def _present(
 ) -> None:
     picture = Path(shutil.copy(PICTURES / f"{name}.png", folder))
     console.print()
-    console.print(Text.assemble((picture.name, "bold"), "  ", (f"“{instruction}”", "italic")))
+    console.print(_title(picture, instruction))
     try:
         answer = client.segment(
             picture, instruction, renders=[Render(kind) for kind in _RENDERS], timeout=300.0
@@ -72,6 +81,23 @@ def _present(
             rendering.save(folder / f"{name}-{rendering.kind}.png")
         kinds = ", ".join(rendering.kind for rendering in answer.renderings)
         console.print(Text(f"wrote {folder / name}-*.png: {kinds}", style="dim"))
+
+
+def _track(address: str, folder: Path, console: Console) -> None:
+    clip = Path(shutil.copy(PICTURES / CLIP, folder))
+    console.print()
+    console.print(_title(clip, CLIP_INSTRUCTION))
+    overlay = clip.with_stem(f"{clip.stem}-overlay")
+    footage = footage_of(source_of(str(clip)), FrameSelection(), drawn=True)
+    report = TrackReport(console, quiet=False)
+    writer = TrackFileWriter(TrackFiles(overlay=overlay), clip.stem)
+    report.show(follow(address, footage, writer, report, console, CLIP_INSTRUCTION, {}))
+    for path in writer.written:
+        console.print(Text(f"wrote {path}", style="dim"))
+
+
+def _title(file: Path, instruction: str) -> Text:
+    return Text.assemble((file.name, "bold"), "  ", (f"“{instruction}”", "italic"))
 
 
 class _DemoStack:

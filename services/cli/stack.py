@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli import options
-from services.cli.connection import fail_without_stack, local_stack
+from services.cli.connection import fail_without_stack, fault_line, local_stack
 from services.cli.console import Exit, err, fail, out
 from services.cli.starting import starting
 from services.codecs import strict_json
@@ -20,7 +20,14 @@ from services.local.description import describe, describe_remote
 from services.local.models import CheckpointProfile, StackEngine, stack_config
 from services.local.ports import LOOPBACK
 from services.local.stack import Stack
-from services.local.state import Phase, StackConfig, StackState, default_root, running_names
+from services.local.state import (
+    Phase,
+    StackConfig,
+    StackFault,
+    StackState,
+    default_root,
+    running_names,
+)
 
 UP_EXAMPLES = """
 [bold]Examples[/bold]
@@ -48,8 +55,8 @@ def up(
         str | None,
         typer.Option(
             metavar="PATH|HUB_ID",
-            help="A SAM 3 checkpoint that tracks, for videos (facebook/sam3 has both). The tiny "
-            "profile has none of its own, and takes no videos without it.",
+            help="A SAM 3 checkpoint that tracks, for videos (facebook/sam3 has both). Beside a "
+            "--segmenter-model, the tiny profile takes no videos without it.",
         ),
     ] = None,
     planner_model: Annotated[
@@ -163,7 +170,14 @@ def status(
     if state is None:
         if as_json:
             others = running_names(state_dir or default_root())
-            stopped = {"name": name, "phase": "stopped", "services": [], "running": others}
+            failure = local_stack(state_dir, name).folder.last_failure()
+            stopped = {
+                "name": name,
+                "phase": "stopped",
+                "services": [],
+                "running": others,
+                "fault": None if failure is None else dataclasses.asdict(failure),
+            }
             typer.echo(strict_json.dumps(stopped))
             raise typer.Exit(Exit.NO_STACK)
         fail_without_stack(state_dir, name)
@@ -209,9 +223,13 @@ def _show(report: dict[str, Any]) -> None:
     hours, minutes = divmod(minutes, 60)
     console.print(
         f"stack [bold]{report['name']}[/bold] ({report['profile']}) is {report['phase']}, "
-        f"up {hours}:{minutes:02}:{seconds:02}"
+        f"up {hours}:{minutes:02}:{seconds:02}{report['stage'] and ': '}{report['stage']}"
     )
     console.print(_table(report["services"]))
+    if report["fault"] is not None:
+        told = ", ".join(f"{name} {count}" for name, count in report["restarts"].items() if count)
+        line = f"{fault_line(StackFault(**report['fault']))} (started again: {told or 'nothing'})"
+        console.print(Text(line, style="yellow"), soft_wrap=True)
     for key, what in (("metrics", "metrics"), ("ray_metrics", "metrics of the models, by Ray")):
         if report[key]:
             console.print(f"[dim]{what}[/dim] http://{report[key]}/metrics")

@@ -1,48 +1,25 @@
 """`limelight track`: one video, followed from its first frame to its last."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
 from PIL import ImageColor
-from rich import box
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
-from limelight import (
-    Client,
-    LimelightError,
-    TimeRange,
-    TrackedFrame,
-    TrackingEvent,
-    TrackPlanned,
-    TrackProgress,
-    TrackSummary,
-)
+from limelight import TimeRange
+from limelight.client import TrackOptions
 from services.cli import options
 from services.cli.connection import resolve
-from services.cli.console import Exit, err, fail, fail_call, out
-from services.cli.footage import Footage, footage_of
+from services.cli.console import Exit, err, fail, out
+from services.cli.following import TrackReport, follow
+from services.cli.footage import footage_of
 from services.cli.segment import queries_of
-from services.cli.tables import plan_line
 from services.cli.tracked_files import Background, TrackFiles, TrackFileWriter
 from services.codecs.images import decode
 from services.codecs.videos.selection import FrameSelection
 from services.codecs.videos.sources import source_of
-from services.errors import InvalidMedia, ServiceError
+from services.errors import ServiceError
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -177,164 +154,22 @@ def track(
     except OSError as fault:
         fail(f"{fault.filename or clip}: {fault.strerror}", Exit.USAGE)
     where = resolve(address, state_dir, name)
-    report = _Report(out(), quiet=files.json_lines is sys.stdout)
+    report = TrackReport(out(), quiet=files.json_lines is sys.stdout)
     writer = _opened(files, title)
-    try:
-        with (
-            footage,
-            Client(where) as client,
-            client.track(
-                footage.video,
-                instruction,
-                queries=queries,
-                score_threshold=threshold,
-                max_objects=max_objects,
-                review=review,
-                stride=stride,
-                max_side=max_side,
-                time_range=TimeRange(start, end) if start or end is not None else None,
-                timeout=timeout,
-            ) as events,
-            writer,
-            _progress(console) as bar,
-        ):
-            _follow(events, footage, writer, bar, report)
-    except LimelightError as error:
-        fail_call(error, where)
-    except InvalidMedia as fault:
-        fail(fault.message)
-    except OSError as fault:
-        fail(f"{fault.filename or clip}: {fault.strerror or fault}")
-    except KeyboardInterrupt:
-        raise typer.Exit(Exit.INTERRUPTED) from None
-    report.show(events.resumed)
+    wanted: TrackOptions = {
+        "queries": queries,
+        "score_threshold": threshold,
+        "max_objects": max_objects,
+        "review": review,
+        "stride": stride,
+        "max_side": max_side,
+        "time_range": TimeRange(start, end) if start or end is not None else None,
+        "timeout": timeout,
+    }
+    cuts = follow(where, footage, writer, report, console, instruction, wanted)
+    report.show(cuts)
     for path in writer.written:
         console.print(f"[dim]wrote[/dim] {path}", soft_wrap=True)
-
-
-def _follow(
-    events: Iterable[TrackingEvent],
-    footage: Footage,
-    writer: TrackFileWriter,
-    bar: "_TrackBar",
-    report: "_Report",
-) -> None:
-    for event in events:
-        match event:
-            case TrackPlanned():
-                writer.planned(event)
-                report.planned(event)
-            case TrackedFrame(index=index):
-                writer.frame(event, partial(footage.pixels, index), lambda: footage.rate)
-                bar.frame()
-            case TrackProgress():
-                bar.progress(event)
-            case TrackSummary():
-                writer.summary(event)
-                report.summary = event
-
-
-class _Report:
-    """The answer for a reader: plans as they come, at the end a line an object."""
-
-    def __init__(self, console: Console, quiet: bool) -> None:
-        self._console = console
-        self._quiet = quiet
-        self.summary: TrackSummary | None = None
-
-    def planned(self, event: TrackPlanned) -> None:
-        if not self._quiet:
-            line = plan_line(event.plan)
-            if event.frame_index:
-                line.append(f"  from frame {event.frame_index} on", "dim")
-            self._console.print(line)
-
-    def show(self, cuts: int) -> None:
-        summary = self.summary
-        if summary is None or self._quiet:
-            return
-        if summary.objects:
-            self._console.print(_table(summary))
-        if summary.summary:
-            style = "" if summary.objects else "yellow"
-            self._console.print(Text(summary.summary, style=style))
-        if summary.warning:
-            self._console.print(Text(summary.warning, style="yellow"))
-        parts = [f"{summary.frames} frames"]
-        if summary.dropped:
-            parts.append(f"{summary.dropped} dropped")
-        if summary.resumed or cuts:
-            parts.append(f"went on {summary.resumed + cuts} times after a cut")
-        parts += [f"{model.role} {model.name}" for model in summary.models]
-        self._console.print(Text(" · ".join(parts), style="dim"))
-
-
-def _table(summary: TrackSummary) -> Table:
-    """One row an object."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, style in (("id", "right"), ("label", "left"), ("frames", "right")):
-        table.add_column(heading, justify=style)  # type: ignore[arg-type]
-    table.add_column("first", justify="right")
-    table.add_column("last", justify="right")
-    table.add_column("pixels", justify="right")
-    for item in summary.objects:
-        table.add_row(
-            str(item.id),
-            Text(item.label, style="cyan"),
-            str(item.frames),
-            str(item.first_frame),
-            str(item.last_frame),
-            f"{item.pixels:,}",
-        )
-    return table
-
-
-class _TrackBar:
-    """Progress on a terminal; silent elsewhere, where the report is enough."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._task = TaskID(0)
-        self._frames = 0
-        if progress is not None:
-            self._task = progress.add_task("tracking", total=None, frames="", speed="")
-
-    def frame(self) -> None:
-        """One more is done."""
-        self._frames += 1
-        if self._progress is not None:
-            self._progress.update(self._task, completed=self._frames, frames=str(self._frames))
-
-    def progress(self, event: TrackProgress) -> None:
-        """The service tells how far it is."""
-        if self._progress is None:
-            return
-        expected = event.frames_expected
-        self._progress.update(
-            self._task,
-            total=expected or None,
-            frames=f"{self._frames}/{expected}" if expected else str(self._frames),
-            speed=f"{event.frames_per_s:.1f}/s" if event.frames_per_s else "",
-        )
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[_TrackBar]:
-    if not console.is_terminal:
-        yield _TrackBar(None)
-        return
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[frames]}"),
-        TextColumn("[dim]{task.fields[speed]}"),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-    ) as progress:
-        yield _TrackBar(progress)
 
 
 def _title(clip: str) -> str:

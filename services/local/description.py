@@ -1,5 +1,6 @@
 """A running stack in plain values, as `limelight status` shows it."""
 
+from dataclasses import asdict
 from typing import Any
 
 from limelight.proxies import proxy_for
@@ -35,7 +36,8 @@ def describe(state: StackState) -> dict[str, Any]:
         "ray_metrics": state.addresses.get("ray_metrics", ""),
         "uptime_s": round(processes.uptime_s(state.supervisor), 1),
         "ready_s": state.ready_s,
-        "gateway_restarts": state.restarts,
+        "restarts": {name: state.restarts.get(name, 0) for name in ("serve", "gateway")},
+        "fault": None if state.fault is None else asdict(state.fault),
         "services": services,
         "versions": state.versions,
     }

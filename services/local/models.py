@@ -25,9 +25,9 @@ class StackEngine(StrEnum):
 # What each service's checkpoint must be.
 _ARCHITECTURES = {"planner": GEMMA4, "segmenter": SAM3, "tracker": SAM3_VIDEO}
 
-# The tiny checkpoints are the services' own defaults; none of them tracks.
+# The tiny checkpoints are the services' own defaults.
 _MODELS = {
-    CheckpointProfile.TINY: {"planner": "", "segmenter": ""},
+    CheckpointProfile.TINY: {"planner": "", "segmenter": "", "tracker": ""},
     CheckpointProfile.FULL: {
         "planner": "google/gemma-4-E4B-it",
         "segmenter": "facebook/sam3",
@@ -62,15 +62,22 @@ def stack_config(
         profile=profile.value,
         planner=_arguments(profile, "planner", planner_model, engine),
         segmenter=_arguments(profile, "segmenter", segmenter_model, engine),
-        tracker=_tracker(profile, tracker_model, engine),
+        tracker=_tracker(profile, segmenter_model, tracker_model, engine),
     )
 
 
 def _tracker(
-    profile: CheckpointProfile, model: str | None, engine: StackEngine | None
+    profile: CheckpointProfile,
+    segmenter_model: str | None,
+    model: str | None,
+    engine: StackEngine | None,
 ) -> dict[str, str] | None:
-    """The tracker's arguments; None where nothing says what it would track with."""
-    if model is None and "tracker" not in _MODELS[profile] and engine is not StackEngine.FAKE:
+    """The tracker's arguments; None where nothing says what it would track with.
+
+    Beside a segmenter of one's own, the tiny tracker would see another world.
+    """
+    tiny = profile is CheckpointProfile.TINY and engine is not StackEngine.FAKE
+    if tiny and segmenter_model is not None and model is None:
         return None
     return _arguments(profile, "tracker", model, engine)
 

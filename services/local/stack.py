@@ -15,7 +15,7 @@ from pathlib import Path
 
 from services.local import processes, ray_folder
 from services.local.processes import MARK_VARIABLE
-from services.local.state import Phase, StackConfig, StackFolder, StackState
+from services.local.state import Phase, StackConfig, StackFault, StackFolder, StackState
 from services.local.supervisor import Supervisor
 
 _POLL_S = 0.1
@@ -85,7 +85,8 @@ class Stack:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, MARK_VARIABLE: mark},
+                    # Python files of the current folder are not the stack's.
+                    env={**os.environ, MARK_VARIABLE: mark, "PYTHONSAFEPATH": "1"},
                     start_new_session=True,
                 )
             state = self._wait_state(child)
@@ -123,13 +124,13 @@ class Stack:
                 if process := state.supervisor.resolve():
                     process.terminate()
             processes.wait_gone(state.supervisor, _STOP_S)
-        self._clear(self.folder.read() or state)
+            state = dataclasses.replace(self.folder.read() or state, phase=Phase.STOPPING)
+        self._clear(state)
         return was_alive
 
     def _prepare(self) -> str:
-        """Empty the logs and return a new mark."""
-        for log in (self.folder.supervisor_log, self.folder.serve_log, self.folder.gateway_log):
-            log.write_bytes(b"")
+        """Forget the last stack's logs and failure, and return a new mark."""
+        self.folder.clear()
         return uuid.uuid4().hex
 
     def _wait_state(self, child: subprocess.Popen[bytes]) -> StackState:
@@ -175,6 +176,14 @@ class Stack:
         current = self.folder.read()
         if current is None or current.mark == state.mark:
             self.folder.forget()
+            if state.phase in (Phase.READY, Phase.FAILED):
+                self.folder.bury(
+                    StackFault(
+                        state.error or "its supervisor was killed",
+                        state.fault.at if state.fault else time.time(),
+                        state.fault.log if state.fault else str(self.folder.supervisor_log),
+                    )
+                )
 
 
 def require_packages(config: StackConfig) -> None:

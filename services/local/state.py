@@ -17,6 +17,7 @@ from typing import Any
 
 import platformdirs
 
+from services.local import log_file
 from services.local.ports import LOOPBACK
 from services.local.processes import ProcessRef
 
@@ -60,6 +61,15 @@ class StackConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StackFault:
+    """A part of a stack that died: what, at which time (seconds since the epoch), and its log."""
+
+    what: str
+    at: float
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
 class StackState:
     """A snapshot of a stack, written by its supervisor.
 
@@ -74,7 +84,8 @@ class StackState:
         started: seconds since the epoch.
         ready_s: seconds that the start took; None until it is ready.
         error: why it failed; empty otherwise.
-        restarts: how often the gateway was started again.
+        restarts: how often each part ("serve", "gateway") was started again.
+        fault: what died last, when (seconds since the epoch) and the log that tells of it.
         versions: of the packages that run, by name.
     """
 
@@ -89,7 +100,8 @@ class StackState:
     ray_dir: str = ""
     ready_s: float | None = None
     error: str = ""
-    restarts: int = 0
+    restarts: dict[str, int] = field(default_factory=dict)
+    fault: StackFault | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -102,6 +114,7 @@ class StackFolder:
         self.serve_log = self.path / "serve.log"
         self.gateway_log = self.path / "gateway.log"
         self._state = self.path / "state.json"
+        self._failed = self.path / "failed.json"
 
     def make(self) -> None:
         """Make the folder, readable by its owner alone."""
@@ -123,6 +136,23 @@ class StackFolder:
     def forget(self) -> None:
         """Remove the state; logs stay until the next start."""
         self._state.unlink(missing_ok=True)
+
+    def bury(self, fault: StackFault) -> None:
+        """Leave word of why the last stack failed, for who looks for it before the next start."""
+        self._failed.write_text(json.dumps(dataclasses.asdict(fault)), encoding="utf-8")
+
+    def last_failure(self) -> StackFault | None:
+        """Why the last stack failed; None if it was ended, or nobody knows."""
+        try:
+            return StackFault(**json.loads(self._failed.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def clear(self) -> None:
+        """Forget the last stack's failure and its logs."""
+        self._failed.unlink(missing_ok=True)
+        for log in (self.supervisor_log, self.serve_log, self.gateway_log):
+            log_file.clear(log)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -159,6 +189,7 @@ def _state_from(values: dict[str, Any]) -> StackState:
             "config": StackConfig(**values["config"]),
             "supervisor": ProcessRef(**values["supervisor"]),
             "phase": Phase(values["phase"]),
+            "fault": StackFault(**values["fault"]) if values["fault"] else None,
             "processes": {
                 name: ProcessRef(**process) for name, process in values["processes"].items()
             },

@@ -2,8 +2,9 @@
 
 `limelight up` starts it as `python -m services.local.supervisor ROOT CONFIG` in a new session;
 `limelight up --foreground` runs it in its own process. It reports through the stack's state alone,
-and SIGTERM ends the stack. A Ray whose start timed out is started once more, and a gateway that
-dies is started again; when a running Ray dies, the models are gone, and the stack ends as failed.
+and SIGTERM ends the stack. A Ray whose start timed out is started once more. A part that dies is
+started again, at its old address and after a wait that grows with every recent death; after too
+many of them the stack ends as failed.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,13 +28,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from limelight.proxies import local_options
 from services.local import ports, processes, ray_folder
 from services.local.health import PUBLIC_SERVICE
+from services.local.log_file import LogFile
 from services.local.processes import MARK_VARIABLE, PART_VARIABLE, ProcessRef
+from services.local.restarts import Restarts
 from services.local.runtime import local_environment
-from services.local.state import Phase, StackConfig, StackFolder, StackState
+from services.local.state import Phase, StackConfig, StackFault, StackFolder, StackState
 
 # A full checkpoint may have to be fetched first.
 START_TIMEOUT_S = 3600.0
-_GATEWAY_RESTARTS = 5
 _GATEWAY_STOP_S = 15.0
 _SERVE_STOP_S = 10.0
 _OUTPUT_END_S = 5.0
@@ -89,6 +91,11 @@ class Supervisor:
         self._on_change = on_change
         self._stop = asyncio.Event()
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._deaths = {"serve": Restarts(), "gateway": Restarts()}
+        self._logs = {
+            "serve": LogFile(folder.serve_log),
+            "gateway": LogFile(folder.gateway_log),
+        }
         self._tasks: set[asyncio.Task[None]] = set()
         self._state = StackState(
             config=config,
@@ -135,7 +142,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         grpc_port, http_port, ray_metrics_port = ports.free_ports(3)
-        serve_config = {
+        self._serve_config = {
             "grpc_port": grpc_port,
             "http_port": http_port,
             "ray_metrics_port": ray_metrics_port,
@@ -150,7 +157,7 @@ class Supervisor:
         )
         # The gateway connects when it is first asked, so both can start at once.
         starts = [
-            asyncio.create_task(self._start_serve(serve_config)),
+            asyncio.create_task(self._start_serve()),
             asyncio.create_task(self._start_gateway()),
         ]
         try:
@@ -162,16 +169,16 @@ class Supervisor:
             await asyncio.gather(*starts, return_exceptions=True)
         await self._serving()
 
-    async def _start_serve(self, config: dict[str, Any]) -> None:
+    async def _start_serve(self) -> None:
         """Start Ray Serve with the models, once more if Ray's own start timed out."""
         try:
-            await self._try_serve(config)
+            await self._try_serve()
         except StartTimedOut as exc:
             # Ray gives its processes 30 s, too little on a busy machine.
             self._change(stage=f"{exc}; trying once more")
-            await self._try_serve(config)
+            await self._try_serve()
 
-    async def _try_serve(self, config: dict[str, Any]) -> None:
+    async def _try_serve(self) -> None:
         """Start Ray Serve and wait until it has loaded the models; leave nothing of a failed start.
 
         Raises:
@@ -193,21 +200,24 @@ class Supervisor:
 
         child, output = await self._spawn(
             "serve",
-            (*self._parts.serve, json.dumps(config)),
-            self._folder.serve_log,
+            (*self._parts.serve, json.dumps(self._serve_config)),
             on_event,
         )
         if await _ready_or_dead(ready, child):
             return
-        left = await asyncio.to_thread(processes.marked, self._state.mark, "serve")
-        await asyncio.to_thread(processes.end, left, 0.0)
+        await self._clear_serve()
         # Nobody holds the pipe open now, so its end comes, and the reason is read before it.
         await asyncio.wait({output}, timeout=_OUTPUT_END_S)
+        fallback = StackFailed(f"the models did not start (exit code {child.returncode})")
+        raise failures[-1] if failures else fallback
+
+    async def _clear_serve(self) -> None:
+        """End what a dead Ray left, and remove its folder."""
+        left = await asyncio.to_thread(processes.marked, self._state.mark, "serve")
+        await asyncio.to_thread(processes.end, left, 0.0)
         await asyncio.to_thread(
             shutil.rmtree, ray_folder.inner(self._state.ray_dir), ignore_errors=True
         )
-        fallback = StackFailed(f"the models did not start (exit code {child.returncode})")
-        raise failures[-1] if failures else fallback
 
     async def _start_gateway(self) -> None:
         """Start the gateway and wait until it listens, on the preferred ports if they are free.
@@ -232,7 +242,6 @@ class Supervisor:
             child, _ = await self._spawn(
                 "gateway",
                 self._parts.gateway,
-                self._folder.gateway_log,
                 on_event,
                 {
                     "LIMELIGHT_GATEWAY_LISTEN": f"{self._config.host}:{wanted[0]}",
@@ -269,22 +278,43 @@ class Supervisor:
                 raise StackFailed(f"the gateway ended ({exc.code().name})") from exc
 
     async def _watch(self) -> None:
-        """Restart a gateway that dies; raise `StackFailed` when something dies for good."""
-        serve = asyncio.ensure_future(self._children["serve"].wait())
+        """Start parts that die again; raise `StackFailed` when one is given up."""
+        parts = [
+            asyncio.create_task(self._keep("serve", "Ray Serve", self._start_serve_again)),
+            asyncio.create_task(self._keep("gateway", "the gateway", self._start_gateway)),
+        ]
         try:
-            while True:
-                gateway = asyncio.ensure_future(self._children["gateway"].wait())
-                await asyncio.wait({serve, gateway}, return_when=asyncio.FIRST_COMPLETED)
-                if serve.done():
-                    gateway.cancel()
-                    raise StackFailed(f"Ray Serve ended (exit code {serve.result()})")
-                if self._state.restarts >= _GATEWAY_RESTARTS:
-                    raise StackFailed(f"the gateway ended again (exit code {gateway.result()})")
-                self._change(restarts=self._state.restarts + 1)
-                await asyncio.sleep(0.1 * 2**self._state.restarts)
-                await self._start_gateway()
+            await asyncio.gather(*parts)
         finally:
-            serve.cancel()
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _keep(self, name: str, what: str, start: Callable[[], Awaitable[None]]) -> None:
+        """Start a part again whenever it dies, until it has died too often of late."""
+        while True:
+            code = await self._children[name].wait()
+            log = self._folder.serve_log if name == "serve" else self._folder.gateway_log
+            fault = StackFault(f"{what} ended (exit code {code})", time.time(), str(log))
+            delay = self._deaths[name].died()
+            if delay is None:
+                self._change(fault=fault)
+                raise StackFailed(f"{what} ended too often (exit code {code})")
+            count = self._state.restarts.get(name, 0) + 1
+            self._change(
+                fault=fault,
+                restarts={**self._state.restarts, name: count},
+                stage=f"{what} ended; starting it again",
+            )
+            await asyncio.sleep(delay)
+            with contextlib.suppress(StackFailed):  # then it is dead again, and counted
+                await start()
+                self._change(stage="")
+
+    async def _start_serve_again(self) -> None:
+        """Ray Serve on its old ports, where the gateway finds it."""
+        await self._clear_serve()
+        await self._start_serve()
 
     async def _end(self) -> None:
         failed = self._state.phase is Phase.FAILED
@@ -306,6 +336,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for log in self._logs.values():
+            log.close()
         ray_folder.remove(self._state.ray_dir)
         if not failed:
             self._folder.forget()
@@ -314,13 +346,13 @@ class Supervisor:
         self,
         name: str,
         arguments: tuple[str, ...],
-        log: Path,
         on_event: Callable[[dict[str, Any]], None],
         environment: dict[str, str] | None = None,
     ) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
         """Start a part of the stack; JSON lines with an `event` on its output go to `on_event`.
 
-        It leads a new session, so that Ctrl-C in a terminal reaches the supervisor alone.
+        It leads a new session, so that Ctrl-C in a terminal reaches the supervisor alone, and
+        imports nothing of the folder that the stack was started in: Ray's workers would, too.
 
         Returns:
             The process, and the task that reads its output to the end.
@@ -329,35 +361,38 @@ class Supervisor:
         # inherited its output as well.
         reader, writer = os.pipe()
         try:
-            with log.open("ab") as handle:
-                child = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *arguments,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=writer,
-                    stderr=handle,
-                    env={
-                        **local_environment(os.environ),
-                        # Its lines arrive as they are printed, not a block at a time.
-                        "PYTHONUNBUFFERED": "1",
-                        MARK_VARIABLE: self._state.mark,
-                        PART_VARIABLE: name,
-                        **(environment or {}),
-                    },
-                    start_new_session=True,
-                )
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                cwd=self._folder.path,
+                env={
+                    **local_environment(os.environ),
+                    # Its lines arrive as they are printed, not a block at a time.
+                    "PYTHONUNBUFFERED": "1",
+                    "PYTHONSAFEPATH": "1",
+                    MARK_VARIABLE: self._state.mark,
+                    PART_VARIABLE: name,
+                    **(environment or {}),
+                },
+                start_new_session=True,
+            )
         finally:
             os.close(writer)
         self._children[name] = child
         ref = ProcessRef.of_child(child.pid)
         self._change(processes={**self._state.processes, name: ref})
-        task = asyncio.create_task(_pump(reader, log, on_event))
+        task = asyncio.create_task(_pump(reader, self._logs[name], on_event))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return child, task
 
     def _fail(self, error: str) -> None:
-        self._change(phase=Phase.FAILED, stage="", error=error)
+        log = self._folder.gateway_log if "gateway" in error else self._folder.serve_log
+        fault = StackFault(error, time.time(), str(log))
+        self._change(phase=Phase.FAILED, stage="", error=error, fault=fault)
 
     def _change(self, **changes: Any) -> None:
         self._state = dataclasses.replace(self._state, **changes)
@@ -380,21 +415,20 @@ async def _ready_or_dead(ready: asyncio.Event, child: asyncio.subprocess.Process
         died.cancel()
 
 
-async def _pump(descriptor: int, log: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
+async def _pump(descriptor: int, log: LogFile, on_event: Callable[[dict[str, Any]], None]) -> None:
     """Copy a part's output into its log and pass its events to `on_event`."""
     stream = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(descriptor, "rb", buffering=0)
     )
     try:
-        with log.open("ab", buffering=0) as handle:
-            while line := await _line(stream):
-                handle.write(line)
-                if line.startswith(b"{"):
-                    with contextlib.suppress(ValueError):
-                        event = json.loads(line)
-                        if "event" in event:
-                            on_event(event)
+        while line := await _line(stream):
+            log.write(line)
+            if line.startswith(b"{"):
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line)
+                    if "event" in event:
+                        on_event(event)
     finally:
         transport.close()
 

@@ -193,6 +193,7 @@ def test_down_and_json_name_the_stacks_that_run(
         "phase": "stopped",
         "services": [],
         "running": ["a"],
+        "fault": None,
     }
 
 

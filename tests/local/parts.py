@@ -19,7 +19,8 @@ def serve(how: str, config: dict[str, Any]) -> None:
     """Ready at once, or as `how` says.
 
     die: ends without a reason. refuse: ends with one. silent: is never ready. child: has a child.
-    late: Ray's start times out the first time and leaves a child. never: it does so every time.
+    brief: ends soon after, every time. late: Ray's start times out the first time and leaves a
+    child. never: it does so every time.
     """
     print("a line of Ray's own", flush=True)
     if how == "refuse":
@@ -41,6 +42,8 @@ def serve(how: str, config: dict[str, Any]) -> None:
     if how != "silent":
         print(json.dumps({"event": "stage", "stage": "models"}), flush=True)
         print(json.dumps({"event": "stage", "stage": "ready"}), flush=True)
+    if how == "brief":
+        sys.exit(3)
     time.sleep(600)
 
 

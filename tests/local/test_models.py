@@ -15,12 +15,13 @@ from tests.odd.checkpoints import changed, copied, prefixed
 def test_the_tiny_checkpoints_are_the_services_defaults() -> None:
     config = stack_config("mine")
     assert (config.name, config.profile) == ("mine", "tiny")
-    assert config.planner == config.segmenter == {}
-    # None of them tracks.
-    assert list(config.services) == ["planner", "segmenter"]
+    assert config.planner == config.segmenter == config.tracker == {}
+    assert list(config.services) == ["planner", "segmenter", "tracker"]
 
 
 def test_a_tracker_is_there_where_something_says_what_with() -> None:
+    alone = stack_config("mine", segmenter_model="someone/sam3")
+    assert list(alone.services) == ["planner", "segmenter"]
     named = stack_config("mine", tracker_model="someone/sam3-video")
     assert named.services["tracker"] == {"model": "someone/sam3-video"}
     assert stack_config("mine", engine=StackEngine.FAKE).services["tracker"] == {"engine": "fake"}

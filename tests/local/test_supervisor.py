@@ -18,6 +18,7 @@ from services.local.processes import MARK_VARIABLE
 from services.local.state import Phase, StackConfig, StackFolder, StackState
 from services.local.supervisor import Parts, Supervisor
 
+ROOT = Path(__file__).parents[2]
 GATEWAY = ("-m", "tests.local.parts", "gateway")
 
 
@@ -94,6 +95,20 @@ async def test_another_port_if_the_preferred_is_taken(tmp_path: Path) -> None:
             assert state.addresses["gateway"] != f"127.0.0.1:{port}"
 
 
+async def test_nothing_of_the_current_folder_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "psutil.py").write_text("open('imported', 'w').close()\nraise SystemExit(9)\n")
+    monkeypatch.chdir(here)
+    program = "import psutil; exec(open({!r}).read())".format(str(tmp_path / "gateway.py"))
+    (tmp_path / "gateway.py").write_text("from tests.local.parts import gateway\ngateway()\n")
+    async with living(tmp_path, gateway=("-c", program)) as life:
+        await life.until(ready)
+    assert sorted(path.name for path in here.iterdir()) == ["psutil.py"]
+
+
 @pytest.mark.slow
 async def test_a_gateway_that_dies_comes_back_on_its_port(tmp_path: Path) -> None:
     async with living(tmp_path) as life:
@@ -102,23 +117,39 @@ async def test_a_gateway_that_dies_comes_back_on_its_port(tmp_path: Path) -> Non
         again = await life.until(
             lambda state: state.processes["gateway"] != first.processes["gateway"]
         )
-        assert again.restarts == 1
+        assert again.restarts == {"gateway": 1}
         assert again.addresses["gateway"] == first.addresses["gateway"]
         async with grpc.aio.insecure_channel(again.addresses["gateway"]) as channel:
             await asyncio.wait_for(channel.channel_ready(), 20)
 
 
 @pytest.mark.slow
-async def test_models_that_die_end_the_stack(tmp_path: Path) -> None:
+async def test_models_that_die_come_back_where_they_were(tmp_path: Path) -> None:
     async with living(tmp_path, "child") as life:
-        state = await life.until(ready)
-        children = psutil.Process(state.processes["serve"].pid).children()
-        os.kill(state.processes["serve"].pid, signal.SIGKILL)
-        last = await asyncio.wait_for(life.task, 120)
-        assert last.phase is Phase.FAILED
-        assert "Ray Serve ended" in last.error
-        assert life.folder.read() == last
+        first = await life.until(ready)
+        children = psutil.Process(first.processes["serve"].pid).children()
+        os.kill(first.processes["serve"].pid, signal.SIGKILL)
+        again = await life.until(
+            lambda state: state.processes["serve"] != first.processes["serve"] and not state.stage
+        )
+        assert again.phase is Phase.READY
+        assert (again.restarts, again.addresses) == ({"serve": 1}, first.addresses)
+        assert again.fault is not None
+        assert again.fault.what == "Ray Serve ended (exit code -9)"
+        assert again.fault.log == str(life.folder.serve_log)
+        assert again.processes["gateway"] == first.processes["gateway"]
         assert not any(child.is_running() for child in children)
+        assert life.folder.read() == again
+
+
+@pytest.mark.slow
+async def test_a_part_that_dies_too_often_ends_the_stack(tmp_path: Path) -> None:
+    async with living(tmp_path, "brief") as life:
+        last = await asyncio.wait_for(life.task, 240)
+        assert last.phase is Phase.FAILED
+        assert last.error == "Ray Serve ended too often (exit code 3)"
+        assert last.restarts == {"serve": 5}
+        assert life.folder.read() == last
 
 
 async def test_models_that_do_not_start_end_the_stack(tmp_path: Path) -> None:
@@ -177,5 +208,7 @@ async def test_can_be_ended_while_it_starts(tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_mark_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mark of one's own; parts import nothing from the current folder by themselves."""
     monkeypatch.delenv(MARK_VARIABLE, raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
