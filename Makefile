@@ -52,6 +52,11 @@ test-fast: $(READY) ## Run the tests that take no more than a moment each
 odd: $(READY) ## Try odd inputs as users have them: a table of input, what is right, what was seen
 	$(BIN)/python -m tests.odd
 
+# FUZZ_ARGS: `--requests 500` for fewer, `--seconds 600` a target for longer, `--seed 7` for others.
+.PHONY: fuzz
+fuzz: $(READY) ## Fuzz every parser of what strangers send; 10,000 hostile requests, with their cost
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 .PHONY: lint
 lint: $(READY) ## Check style, types, the protos and the generated code
 	$(BIN)/ruff check .
@@ -129,6 +134,12 @@ eval: $(READY) ## Measure the shipped checkpoints through the public API: every 
 	  --sheet out/eval/worst.png --confusion out/eval/confusion.png \
 	  --reliability out/eval/reliability.png | tee out/eval/figures.txt
 
+.PHONY: eval-clips
+eval-clips: $(READY) ## Measure how the shipped tracker tracks, through the public API, into out/eval
+	@mkdir -p out/eval
+	set -o pipefail; $(BIN)/python -m training.evaluation.clips --json out/eval/clips.json \
+	  --sheet out/eval/worst-clips.png | tee out/eval/clips.txt
+
 .PHONY: eval-gate
 eval-gate: $(READY) ## Measure a small fixed part of it, and fail when a figure is below its floor
 	$(BIN)/python -m training.evaluation --gate
@@ -136,6 +147,16 @@ eval-gate: $(READY) ## Measure a small fixed part of it, and fail when a figure 
 .PHONY: bench
 bench: $(READY) ## Measure throughput, latency and their shares against a plain loop
 	$(BIN)/python -m loadtest
+
+# Where the tracker is, if not where the shipped one belongs; QUICK=--quick for a short look.
+TRACKER ?=
+.PHONY: bench-video
+bench-video: $(READY) ## Measure videos: time by stage, 3,000 frames, eight sessions at once
+	$(BIN)/python -m loadtest.video $(QUICK) $(if $(TRACKER),--tracker-model $(TRACKER))
+
+.PHONY: loadtest
+loadtest: $(READY) ## Ask for more than can be answered: goodput, refusals, recovery (out/loadtest.html)
+	$(BIN)/python -m loadtest.overload
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)

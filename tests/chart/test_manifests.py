@@ -26,13 +26,14 @@ MODELS = ("planner", "segmenter")
 # The applications of each cluster.
 HOSTED = {"planner": ("planner",), "segmenter": ("segmenter", "tracker")}
 SETTINGS = {"planner": PlannerSettings, "segmenter": SegmenterSettings, "tracker": TrackerSettings}
-TRACKER = Path(__file__).parent / "laptop-tracker.yaml"
 ALL_APIS = ("monitoring.coreos.com/v1",)
 ROUTE = ("grpcRoute.enabled=true", "grpcRoute.parentRefs[0].name=edge")
 REDIS = (
     "tracing.endpoint=collector:4317",
     "models.redisAddress=valkey:6379",
     "models.redisPassword.secret=valkey",
+    "gateway.redisUrl=redis://valkey:6379/1",
+    "gateway.redisPassword.secret=valkey",
     "models.hubToken.secret=hub",
     "models.cacheClaim=weights",
     "image.pullSecrets[0]=registry",
@@ -41,8 +42,7 @@ REDIS = (
 
 @pytest.fixture(params=PROFILES)
 def manifests(request: pytest.FixtureRequest, render: Render) -> list[Manifest]:
-    files = (TRACKER,) if request.param == "laptop" else ()
-    return render(request.param, *ROUTE, apis=ALL_APIS, files=files)
+    return render(request.param, *ROUTE, apis=ALL_APIS)
 
 
 def serve_config(service: Manifest) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_serves_arguments_are_settings_of_the_services(manifests: list[Manifest]
 
 
 def test_a_release_without_a_tracker(render: Render) -> None:
-    manifests = render("laptop")
+    manifests = render("laptop", "tracker.enabled=false")
     service = named(manifests, "RayService", "segmenter")
     assert [one["name"] for one in serve_config(service)["applications"]] == ["segmenter"]
     _, worker = (pod for _, pod in pods([service]))
@@ -151,7 +151,7 @@ def test_replicas_of_both_fit_into_the_pods(manifests: list[Manifest]) -> None:
 
 
 def test_traces_of_all_three_go_to_one_receiver(render: Render) -> None:
-    traced = render("laptop", "tracing.endpoint=collector:4317", files=(TRACKER,))
+    traced = render("laptop", "tracing.endpoint=collector:4317")
     for model in MODELS:
         for application in serve_config(named(traced, "RayService", model))["applications"]:
             assert application["args"]["otlp_endpoint"] == "collector:4317"

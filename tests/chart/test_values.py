@@ -8,8 +8,6 @@ from tests.chart.conftest import CHART, PROFILES, ChartRefused, Render, printed
 
 pytestmark = pytest.mark.slow
 
-# The laptop profile has no tracker of its own.
-TRACKER = "tracker.enabled=true,tracker.replicaGpus=0"
 REFUSALS = [
     ("gateway.replicas=0", "/gateway/replicas"),
     ("gateway.replicas=two", "/gateway/replicas"),
@@ -33,6 +31,7 @@ REFUSALS = [
     ("models.variant=rocm", "/models/variant"),
     ("models.rayVersion=latest", "/models/rayVersion"),
     ("models.redisAddress=redis://valkey", "/models/redisAddress"),
+    ("gateway.redisUrl=valkey:6379", "/gateway/redisUrl"),
     ("models.hubToken.value=hf_secret", "value"),
     ("planner.replicas.min=-1", "/planner/replicas/min"),
     ("planner.replicas.max=0", "/planner/replicas/max"),
@@ -42,12 +41,15 @@ REFUSALS = [
     ("segmenter.replicaGpus=1", "segmenter.replicaGpus (1) is above worker.gpus (0)"),
     ("segmenter.worker.gpuResource=gpu", "/segmenter/worker/gpuResource"),
     ("segmenter.settings.drain_s=5", "segmenter.settings.drain_s: this one has a value"),
-    (f"{TRACKER},tracker.replicas.min=9", "tracker.replicas.min (9) is above max (1)"),
-    (f"{TRACKER},tracker.replicaGpus=1", "tracker.replicaGpus (1) is above worker.gpus (0)"),
-    (f"{TRACKER},tracker.settings.drain_s=5", "tracker.settings.drain_s: this one has a value"),
+    ("tracker.replicas.min=9", "tracker.replicas.min (9) is above max (1)"),
+    ("tracker.replicaGpus=1", "tracker.replicaGpus (1) is above worker.gpus (0)"),
+    ("tracker.settings.drain_s=5", "tracker.settings.drain_s: this one has a value"),
     ("tracker.worker.cpus=2", "worker"),
-    ("tracker.enabled=true,tracker.model=", "tracker.model is empty"),
-    (f"{TRACKER},segmenter.enabled=false", "tracker.enabled: it runs in the segmenter's pods"),
+    (
+        "models.variant=cuda,planner.model=a/b,segmenter.model=c/d",
+        "tracker.model is empty, and the cuda image holds no checkpoint",
+    ),
+    ("segmenter.enabled=false", "tracker.enabled: it runs in the segmenter's pods"),
     ("gateway.settings.stream_s=9", "gateway.settings.stream_s: the chart sets it"),
     ("segmenter.sharedMemory=1TB", "/segmenter/sharedMemory"),
     ("segmenter.coldStartSeconds=0", "/segmenter/coldStartSeconds"),

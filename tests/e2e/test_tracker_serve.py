@@ -5,11 +5,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 from prometheus_client import CollectorRegistry
 
-from limelight import AsyncClient, TrackedFrame, TrackSummary
+from limelight import (
+    AsyncClient,
+    LimelightError,
+    LivePicture,
+    RetryPolicy,
+    TrackedFrame,
+    TrackSummary,
+)
 from limelight.values import Box, ConceptQuery
 from services.deadline import Deadline
 from services.domain import FrameTracks, MediaEnd, SessionState, TrackEvent, TrackOpened, TrackStep
@@ -25,18 +33,20 @@ from services.rpc.tracking import TRACK, TRACK_FLOW
 from tests.e2e.conftest import RayCluster
 from tests.e2e.system import Apps, deployed_tracker, gateway_settings
 from tests.scraping import reading
-from tests.tracker.clips import demuxed
+from tests.tracker.clips import demuxed, picture
 
 pytestmark = pytest.mark.serve
 
 QUERIES = (ConceptQuery("red square"), ConceptQuery("blue square"))
 # As long as the window of a stream many times over.
 LONG = 400
+# That a replica takes at once.
+SESSIONS = 8
 
 
 @pytest.fixture(scope="module")
 def application(ray_cluster: RayCluster) -> Iterator[str]:
-    with deployed_tracker(max_sessions=4) as name:
+    with deployed_tracker(max_sessions=SESSIONS) as name:
         yield name
 
 
@@ -73,7 +83,8 @@ class Steps:
 async def track(
     peer: Peer, steps: Steps, frames: int = 40, **fields: Any
 ) -> AsyncGenerator[TrackEvent | None, None]:
-    opening = Opening(queries=QUERIES, media_header=demuxed(frames).header, **fields)
+    fields = {"queries": QUERIES, "media_header": demuxed(frames).header, **fields}
+    opening = Opening(**fields)
     call = CallContext(deadline=Deadline.after(120))
     responses = peer.bidi_stream(TRACK, steps.requests(opening), call, flow=TRACK_FLOW)
     async with aclosing(responses):
@@ -102,6 +113,17 @@ async def test_a_video_is_tracked(application: str, peer_of: Callable[[str], Pee
     assert sum(isinstance(event, SessionState) for event in events) == len(demuxed().groups)
 
 
+async def test_a_video_of_which_nothing_is_wanted_is_answered(
+    application: str, peer_of: Callable[[str], Peer]
+) -> None:
+    """Frames without an object, which Ray's counters of objects must bear."""
+    nothing = (ConceptQuery("green square"),)
+    session = track(peer_of(application), whole(), queries=nothing)
+    frames = [event async for event in session if isinstance(event, FrameTracks)]
+    assert [frame.index for frame in frames] == list(range(40))
+    assert not any(frame.objects for frame in frames)
+
+
 async def test_a_long_one_flows_in_both_directions(
     application: str, peer_of: Callable[[str], Peer]
 ) -> None:
@@ -123,7 +145,7 @@ async def test_one_too_many_is_refused_with_a_time_to_come_again(
     application: str, peer_of: Callable[[str], Peer]
 ) -> None:
     peer = peer_of(application)
-    sessions = [track(peer, held()) for _ in range(4)]
+    sessions = [track(peer, held()) for _ in range(SESSIONS)]
     for session in sessions:
         assert isinstance(await anext(session), TrackOpened)
     with pytest.raises(Overloaded) as caught:
@@ -238,3 +260,39 @@ async def test_a_video_goes_from_client_to_tracker_and_back(
     assert (red.label, red.box) == ("red square", Box(24, 10, 40, 26))
     assert isinstance(told[-1], TrackSummary)
     assert told[-1].frames == 40
+
+
+async def test_the_ninth_client_is_refused_and_the_eight_are_answered(
+    application: str, ray_cluster: RayCluster
+) -> None:
+    """Through the gateway, which hands on why, and when to come again."""
+    settings = gateway_settings(ray_cluster, Apps("none", "none", application))
+    gateway = await start(settings)
+    full = asyncio.Event()
+
+    async def pictures() -> AsyncIterator[LivePicture]:
+        yield LivePicture(picture(0), 0.0)
+        await full.wait()
+        yield LivePicture(picture(1), 0.04)
+
+    async with AsyncClient(gateway.address, retry=RetryPolicy(attempts=1)) as client:
+        streams = [client.track(pictures(), phrases=["red square"]) for _ in range(SESSIONS)]
+        for stream in streams:
+            while not isinstance(await anext(stream), TrackedFrame):
+                pass
+        with pytest.raises(LimelightError) as caught:
+            async for _ in client.track(pictures(), phrases=["red square"]):
+                pass
+        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.reason == "OVERLOADED"
+        assert f"all {SESSIONS} places" in caught.value.message
+        assert caught.value.retry_after
+        full.set()
+        for stream in streams:
+            rest = [event async for event in stream]
+            assert [event.index for event in rest if isinstance(event, TrackedFrame)] == [1]
+            assert isinstance(rest[-1], TrackSummary)
+            assert {"decode", "encode", "select", "render", "total"} <= set(
+                rest[-1].timings_ms or ()
+            )
+    await gateway.drain()
