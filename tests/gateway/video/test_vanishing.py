@@ -156,8 +156,11 @@ async def test_a_slow_reader_outlives_sessions_that_take_it_for_gone(
 
 
 async def send_live(client: Client, frames: int, first: int = 0) -> None:
-    """Live frames from number `first` on."""
+    """Live frames from number `first` on, each when there is a credit for it."""
     for number in range(first, first + frames):
+        while client.room == 0:
+            await client.read()
+        client.room -= 1
         message = Request()
         message.frame.image.content = encode(picture(number), "png")
         message.frame.timestamp_s = number / 10

@@ -16,10 +16,10 @@ from loadtest.overload.scenarios import KindMeasured, LoadMeasured
 from services.errors import Overloaded, Reason
 from services.gateway.app import Gateway
 from tests.conftest import Until
-from tests.gateway.conftest import Ask, ask, gateway, peers, picture, settings
+from tests.gateway.conftest import Ask, ask, gateway, peers, picture, settings, workers
 from tests.gateway.peers import Peers
 
-__all__ = ["ask", "gateway", "peers", "picture", "settings"]
+__all__ = ["ask", "gateway", "peers", "picture", "settings", "workers"]
 
 CALLS = Outcomes(
     4.0,
