@@ -162,7 +162,7 @@ class Stack:
 
     def _failure(self, state: StackState) -> StartFailed:
         message = state.error or "the stack was stopped before it was ready"
-        log = self.folder.gateway_log if "gateway" in message else self.folder.serve_log
+        log = self.folder.log_of(message)
         return StartFailed(message, log, _tail(log))
 
     def _clear(self, state: StackState) -> None:

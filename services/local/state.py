@@ -116,6 +116,10 @@ class StackFolder:
         self._state = self.path / "state.json"
         self._failed = self.path / "failed.json"
 
+    def log_of(self, error: str) -> Path:
+        """The log that tells more of what the supervisor says went wrong."""
+        return self.gateway_log if "gateway" in error else self.serve_log
+
     def make(self) -> None:
         """Make the folder, readable by its owner alone."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)

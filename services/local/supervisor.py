@@ -294,8 +294,7 @@ class Supervisor:
         """Start a part again whenever it dies, until it has died too often of late."""
         while True:
             code = await self._children[name].wait()
-            log = self._folder.serve_log if name == "serve" else self._folder.gateway_log
-            fault = StackFault(f"{what} ended (exit code {code})", time.time(), str(log))
+            fault = self._fault(f"{what} ended (exit code {code})")
             delay = self._deaths[name].died()
             if delay is None:
                 self._change(fault=fault)
@@ -390,9 +389,10 @@ class Supervisor:
         return child, task
 
     def _fail(self, error: str) -> None:
-        log = self._folder.gateway_log if "gateway" in error else self._folder.serve_log
-        fault = StackFault(error, time.time(), str(log))
-        self._change(phase=Phase.FAILED, stage="", error=error, fault=fault)
+        self._change(phase=Phase.FAILED, stage="", error=error, fault=self._fault(error))
+
+    def _fault(self, what: str) -> StackFault:
+        return StackFault(what, time.time(), str(self._folder.log_of(what)))
 
     def _change(self, **changes: Any) -> None:
         self._state = dataclasses.replace(self._state, **changes)

@@ -8,13 +8,19 @@ import typer
 
 from limelight import LimelightError
 from services.cli.console import Exit, err, fail, fail_call, out
-from services.codecs import strict_json
 from services.errors import CheckpointError
 from services.local.models import StackEngine, stack_config
 from training.evaluation.floors import FLOORS, GATE_INSTRUCTIONS, GATE_SCENES, Bounds
 from training.evaluation.measuring import Measured, Measurement, measure
 from training.evaluation.report import show
-from training.evaluation.running import Split, Worlds, deployment, progress_bar, seeds_of
+from training.evaluation.running import (
+    Split,
+    Worlds,
+    deployment,
+    progress_bar,
+    seeds_of,
+    write_worlds,
+)
 
 _Bound = Annotated[float | None, typer.Option(min=0.0, max=1.0, metavar="0..1")]
 _Model = Annotated[str | None, typer.Option(metavar="PATH|HUB_ID", help="For the local stack.")]
@@ -124,10 +130,8 @@ def main(
         for bound in (bounds, FLOORS[report.world]) if gate else (bounds,):
             broken += [f"{report.world} world: {line}" for line in bound.broken(report.figures)]
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        worlds = {found.report.world.value: found.report.to_dict() for found in measured}
-        text = strict_json.dumps(strict_json.finite({"worlds": worlds}), indent=2)
-        json_path.write_text(text + "\n", encoding="utf-8")
+        reports = [found.report for found in measured]
+        write_worlds(json_path, {report.world: report.to_dict() for report in reports})
     if broken:
         fail("; ".join(broken))
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from limelight import AsyncClient, ModelInfo
 from training.evaluation.clip_evaluator import ClipEvaluator, ClipScores, InstructedScore, OnClip
 from training.evaluation.clip_questions import ClipQuestionBuilder
 from training.evaluation.clip_sheet import strip
+from training.evaluation.report import figure_table
 from training.evaluation.tracking import TrackingFigures, figures
 from training.evaluation.worlds import World
 from training.world.vocabulary import Vocabulary
@@ -126,7 +125,7 @@ def show_clips(report: ClipReport, console: Console) -> None:
     """Print the tables, and last what they were measured on."""
     console.rule(f"{report.world} world, clips")
     found = report.phrases
-    table = _table("Masklets of phrases", "")
+    table = figure_table("Masklets of phrases", "")
     for name, value in {
         "HOTA": found.hota,
         "  DetA": found.det_a,
@@ -140,7 +139,7 @@ def show_clips(report: ClipReport, console: Console) -> None:
         "  correlation of presence": found.correlation,
     }.items():
         table.add_row(name, f"{value:.3f}")
-    instructions = _table("Instructions", "asked", "right")
+    instructions = figure_table("Instructions", "asked", "right")
     for name, one in report.families.items():
         instructions.add_row(name, str(one.asked), f"{one.right:.3f}")
     console.print(table, instructions)
@@ -154,11 +153,3 @@ def show_clips(report: ClipReport, console: Console) -> None:
     )
     for model in report.models:
         console.print(f"{model.role}: {model.name}, revision {model.revision} ({model.engine})")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table

@@ -10,7 +10,6 @@ from PIL import Image
 
 from limelight import LimelightError
 from services.cli.console import Exit, err, fail, fail_call, out
-from services.codecs import strict_json
 from services.errors import CheckpointError
 from services.local.models import StackEngine, stack_config
 from training.evaluation.clip_evaluator import ClipScores
@@ -22,7 +21,14 @@ from training.evaluation.clip_report import (
     show_clips,
 )
 from training.evaluation.clip_sheet import stacked
-from training.evaluation.running import Split, Worlds, deployment, progress_bar, seeds_of
+from training.evaluation.running import (
+    Split,
+    Worlds,
+    deployment,
+    progress_bar,
+    seeds_of,
+    write_worlds,
+)
 from training.evaluation.tracking import figures
 from training.evaluation.worlds import World
 
@@ -83,10 +89,7 @@ def main(
                 name = f"-{one}" if len(wanted) > 1 else ""
                 _draw(scores, where, one, frames, sheet.with_stem(sheet.stem + name))
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        worlds = {report.world.value: report.to_dict() for report in reports}
-        text = strict_json.dumps(strict_json.finite({"worlds": worlds}), indent=2)
-        json_path.write_text(text + "\n", encoding="utf-8")
+        write_worlds(json_path, {report.world: report.to_dict() for report in reports})
     broken = [
         f"{report.world} world: {sentence}"
         for report in reports

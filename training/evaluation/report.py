@@ -72,7 +72,9 @@ def show(report: EvaluationReport, console: Console) -> None:
 
 def _detections(report: EvaluationReport) -> Table:
     figures = report.figures
-    table = _table("Instances", "queries", "F1@0.5", "F1@0.75", "precision", "recall", "mean IoU")
+    table = figure_table(
+        "Instances", "queries", "F1@0.5", "F1@0.75", "precision", "recall", "mean IoU"
+    )
     for name, found in (
         ("phrases, absent ones included", figures.phrases.all),
         ("phrases of what is there", figures.phrases.present),
@@ -87,14 +89,14 @@ def _detections(report: EvaluationReport) -> Table:
 
 
 def _negatives(figures: EvaluationFigures) -> Table:
-    table = _table("Negative boxes", "queries", "negated", "gone", "others", "still there")
+    table = figure_table("Negative boxes", "queries", "negated", "gone", "others", "still there")
     _row(table, "beside a phrase", *vars(figures.negatives).values())
     return table
 
 
 def _presence(figures: EvaluationFigures) -> Table:
     phrases = figures.phrases
-    table = _table("Presence", "right", "false instances a query")
+    table = figure_table("Presence", "right", "false instances a query")
     _row(table, "all phrases", phrases.presence)
     for kind, share in phrases.presence_by_kind.items():
         found = phrases.kinds[kind]
@@ -106,7 +108,7 @@ def _presence(figures: EvaluationFigures) -> Table:
 def _instructions(report: EvaluationReport) -> Table:
     figures = report.figures
     title = "Plans of a perfect planner" if report.perfect_plans else "Instructions"
-    table = _table(
+    table = figure_table(
         title, "asked", "exactly right", "plan right", "masks wrong", "plan wrong", "luck"
     )
     for name, one in (*figures.families.items(), ("all", figures.instructions)):
@@ -118,7 +120,7 @@ def _instructions(report: EvaluationReport) -> Table:
 def _concepts(figures: EvaluationFigures) -> Table:
     """All concepts, in two columns of rows."""
     columns = ("queries", "F1@0.5", "F1@0.75", "presence")
-    table = _table("Concept", *columns, "", *columns)
+    table = figure_table("Concept", *columns, "", *columns)
     table.columns[5].justify = "left"
     rows = []
     for one in figures.concepts:
@@ -132,7 +134,7 @@ def _concepts(figures: EvaluationFigures) -> Table:
 
 
 def _confusions(figures: EvaluationFigures) -> Table:
-    table = _table("Taken for another", "answered", "instances", "chances")
+    table = figure_table("Taken for another", "answered", "instances", "chances")
     table.columns[1].justify = "left"
     for one in figures.confusions[:_MOST_CONFUSIONS]:
         _row(table, one.asked, one.answered, one.count, one.chances)
@@ -142,14 +144,16 @@ def _confusions(figures: EvaluationFigures) -> Table:
 
 
 def _plan_parts(figures: EvaluationFigures) -> Table:
-    table = _table("Part of a plan", "plans", "needed", "missing then", "used needlessly else")
+    table = figure_table(
+        "Part of a plan", "plans", "needed", "missing then", "used needlessly else"
+    )
     for one in figures.plan_parts:
         _row(table, *vars(one).values())
     return table
 
 
 def _calibration(found: Calibration) -> Table:
-    table = _table("Scores", "instances", "mean score", "right")
+    table = figure_table("Scores", "instances", "mean score", "right")
     for one in found.bins:
         values = (one.score, one.right) if one.instances else ()
         _row(table, f"{one.low:.1f} to {one.high:.1f}", one.instances, *values)
@@ -160,7 +164,8 @@ def _calibration(found: Calibration) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def figure_table(*columns: str) -> Table:
+    """An empty table of figures: the first column says what, the others are numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(columns[0])
     for column in columns[1:]:

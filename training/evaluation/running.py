@@ -1,8 +1,10 @@
 """What the evaluation's commands share: whose seeds, a deployment to ask, a progress bar."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +18,7 @@ from rich.progress import (
 
 from services.cli.console import Exit, err, fail
 from services.cli.starting import starting
+from services.codecs import strict_json
 from services.local.state import StackConfig
 from services.local.temporary import temporary_stack
 from training.evaluation.worlds import World
@@ -53,6 +56,14 @@ def seeds_of(world: World, split: Split, first: int, scenes: int) -> range:
     if len(seeds[first : first + scenes]) < scenes:
         fail(f"the {split} split has only {len(seeds)} seeds", Exit.USAGE)
     return seeds[first : first + scenes]
+
+
+def write_worlds(path: Path, worlds: Mapping[World, Mapping[str, Any]]) -> None:
+    """Write the figures of each world as JSON, what is not finite as null; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {"worlds": {world.value: figures for world, figures in worlds.items()}}
+    text = strict_json.dumps(strict_json.finite(plain), indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
