@@ -129,7 +129,7 @@ class Pipeline:
         pictures: tuple[RenderedPicture, ...] = ()
         if task.renders:
             with timer.stage("render"):
-                pictures, unwritten = await self._pixels.pictures(task, instances)
+                pictures, unwritten = await self._pixels.pictures(task, instances, call)
             warnings += unwritten
         self._metrics.images.inc()
         self._metrics.instances.inc(len(instances))

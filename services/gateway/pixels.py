@@ -22,6 +22,7 @@ from services.gateway.settings import Settings
 from services.gateway.tasks import ImageTask, RenderSpec
 from services.isolation.pool import Loss, Nursery, WorkerLost, WorkerPool
 from services.isolation.wire import Limits
+from services.rpc.metadata import CallContext
 
 R = TypeVar("R")
 
@@ -34,8 +35,8 @@ _LEAST_CPU_S = 2.0
 # image, what is drawn, and what is blurred, mixed and encoded on the way.
 _DRAWN_BYTES = 40
 _MEGAPIXEL = 1_000_000
-# Left for everything of an answer but its pictures.
-_ANSWER_REST = 1 << 20
+# Left for everything of an answer but its pictures; of a small answer, a share.
+_ANSWER_REST, _REST_SHARE = 1 << 20, 4
 
 
 def nursery(settings: Settings) -> Nursery:
@@ -124,7 +125,7 @@ class PixelWorkers:
         return replace(task, renders=tuple(renders)), tuple(warnings)
 
     async def pictures(
-        self, task: ImageTask, instances: Sequence[SegmentedInstance]
+        self, task: ImageTask, instances: Sequence[SegmentedInstance], call: CallContext
     ) -> tuple[tuple[RenderedPicture, ...], tuple[str, ...]]:
         """One picture a spec of `task`, in order, and warnings of what is in none.
 
@@ -136,6 +137,7 @@ class PixelWorkers:
         behind = [spec.header.width * spec.header.height for spec in task.renders if spec.header]
         masks = len(instances) * pixels
         self._check_drawing(pixels, behind, task.renders, len(instances))
+        most = call.message_bytes(self._settings.max_message_bytes)
         cpu_s = self._budget.drawing(pixels + sum(behind), len(task.renders), masks)
         with _named(RENDERS):
             contents, warnings = await self._drawing.run(
@@ -144,7 +146,7 @@ class PixelWorkers:
                 task.image,
                 tuple(instances),
                 self._limits,
-                self._settings.max_message_bytes - _ANSWER_REST,
+                most - min(_ANSWER_REST, most // _REST_SHARE),
                 cpu_s=cpu_s,
             )
         pictures = zip(task.renders, contents, strict=True)

@@ -84,10 +84,11 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
 
     def _check_size(self, length: int) -> None:
         """Refuse what gRPC would not send, and say so better than gRPC would."""
-        if length > self._max_bytes:
+        most = current_call().message_bytes(self._max_bytes)
+        if length > most:
             raise TooLarge(
                 Reason.MASKS_TOO_LARGE,
-                f"the answer has {length} bytes, and a message at most {self._max_bytes}; ask for "
+                f"the answer has {length} bytes, and a message at most {most}; ask for "
                 "fewer instances or for masks as run lengths",
                 field=TASK / "mask_format",
             )

@@ -34,7 +34,7 @@ from services.errors import (
     ServiceError,
     TooLarge,
 )
-from services.rpc.calls import set_current_call
+from services.rpc.calls import current_call, set_current_call
 from services.rpc.metadata import (
     REQUEST_ID,
     CallContext,
@@ -75,7 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         policies: by path. Methods without one (health, reflection) are counted and logged, and
             neither timed nor authenticated.
         authenticate: the first thing that happens to a call of a method with a policy.
-        max_answer_bytes: a larger message is refused rather than sent.
+        max_answer_bytes: a larger message is refused rather than sent; callers may say less.
     """
 
     def __init__(
@@ -226,10 +226,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if self._max_answer_bytes is None or not hasattr(answer, "ByteSize"):
             return
         size = answer.ByteSize()
-        if size > self._max_answer_bytes:
+        most = current_call().message_bytes(self._max_answer_bytes)
+        if size > most:
             raise TooLarge(
-                Reason.ANSWER_TOO_LARGE,
-                f"the answer has {size} bytes; a message may have {self._max_answer_bytes}",
+                Reason.ANSWER_TOO_LARGE, f"the answer has {size} bytes; a message may have {most}"
             )
 
     def _check_room(self, path: str, policy: MethodPolicy) -> None:

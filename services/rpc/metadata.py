@@ -17,6 +17,7 @@ from services.errors import InvalidRequest, Reason
 REQUEST_ID = "x-request-id"
 TIMEOUT_MS = "x-limelight-timeout-ms"
 PRIORITY = "x-limelight-priority"
+MAX_ANSWER_BYTES = "x-limelight-max-answer-bytes"
 TENANT = "x-limelight-tenant"
 KEY_ID = "x-limelight-key-id"
 SCOPES = "x-limelight-scopes"
@@ -25,6 +26,8 @@ TRACEPARENT = "traceparent"
 _SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # A century has 13 digits of milliseconds.
 _MILLISECONDS = re.compile(r"[0-9]{1,13}")
+# A terabyte has 13 digits of bytes.
+_BYTES = re.compile(r"[1-9][0-9]{0,12}")
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 _METADATA = FieldPath(("metadata",))
 
@@ -41,6 +44,8 @@ class CallContext:
     """Who asks, and until when. `request_id` is safe to log: 1-128 of `A-Z a-z 0-9 . _ : -`.
 
     `traceparent` is W3C's, of the span that the call belongs to; empty without one.
+    `max_answer_bytes` is the largest message that the caller takes, where it says so: gRPC does not
+    tell a server, and most clients take 4 MiB unless they are set up otherwise.
     """
 
     request_id: str = field(default_factory=new_request_id)
@@ -48,6 +53,11 @@ class CallContext:
     caller: Caller = ANONYMOUS
     traceparent: str = ""
     priority: Priority = Priority.INTERACTIVE
+    max_answer_bytes: int | None = None
+
+    def message_bytes(self, most: int) -> int:
+        """The largest message to answer with, where the server sends `most` bytes."""
+        return most if self.max_answer_bytes is None else min(most, self.max_answer_bytes)
 
 
 def from_metadata(
@@ -68,8 +78,9 @@ def from_metadata(
     limits = [] if time_remaining_s is None else [time_remaining_s]
     raw = values.get(TIMEOUT_MS, "")
     named = values.get(PRIORITY, "")
+    largest = values.get(MAX_ANSWER_BYTES, "")
     if not trusted:
-        _check(values, raw, named)
+        _check(values, raw, named, largest)
     if _MILLISECONDS.fullmatch(raw):
         limits.append(int(raw) / 1000)
     return CallContext(
@@ -78,6 +89,7 @@ def from_metadata(
         caller=_caller(values) if trusted else ANONYMOUS,
         traceparent=_safe(values.get(TRACEPARENT, "")),
         priority=_PRIORITIES.get(named, Priority.INTERACTIVE),
+        max_answer_bytes=int(largest) if largest and not trusted else None,
     )
 
 
@@ -108,14 +120,16 @@ def _texts(pairs: RawPairs | None) -> dict[str, str]:
     return {key.lower(): value for key, value in (pairs or ()) if isinstance(value, str)}
 
 
-def _check(values: dict[str, str], timeout_ms: str, priority: str) -> None:
-    for key in (REQUEST_ID, TRACEPARENT, TIMEOUT_MS, PRIORITY):
+def _check(values: dict[str, str], timeout_ms: str, priority: str, largest: str) -> None:
+    for key in (REQUEST_ID, TRACEPARENT, TIMEOUT_MS, PRIORITY, MAX_ANSWER_BYTES):
         if not values.get(key, "").isascii():
             raise _invalid(key, "must be ASCII")
     if timeout_ms and not _MILLISECONDS.fullmatch(timeout_ms):
         raise _invalid(TIMEOUT_MS, "must be milliseconds, 1 to 13 digits")
     if priority and priority not in _PRIORITIES:
         raise _invalid(PRIORITY, f"must be one of {', '.join(_PRIORITIES)}")
+    if largest and not _BYTES.fullmatch(largest):
+        raise _invalid(MAX_ANSWER_BYTES, "must be bytes, from 1 and with at most 13 digits")
 
 
 def _invalid(key: str, fault: str) -> InvalidRequest:

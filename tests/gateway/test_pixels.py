@@ -151,6 +151,27 @@ async def test_an_answer_that_fits_no_message_is_refused_by_name(
     await gateway.drain()
 
 
+async def test_pictures_beyond_what_the_caller_takes_are_refused_by_name(
+    stub: Stub, peers: Peers, ask: Ask
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    image = {"content": encode(noise, "png")}
+    png = {"kind": limelight_pb2.RENDER_KIND_SPOTLIGHT}
+    jpeg = {**png, "format": limelight_pb2.IMAGE_FORMAT_JPEG}
+    metadata = (("x-limelight-max-answer-bytes", "16000"),)
+
+    def asked(*renders: object) -> grpc.aio.UnaryUnaryCall:
+        task = ask.phrases("cat", image=image, renders=renders)
+        return stub.Segment(limelight_pb2.SegmentRequest(task=task), metadata=metadata)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        await asked(jpeg, png)
+    fault = fault_of(caught.value)
+    assert (fault.reason, fault.field) == ("IMAGE_TOO_LARGE", "task.renders[1].format")
+    assert "room for 12000; JPEG takes far less" in fault.message
+    assert (await asked(jpeg)).ByteSize() <= 16000
+
+
 # --- what is drawn, in this process ---------------------------------------------------------------
 
 PNG = RenderSpec(RenderKind.OVERLAY, ImageFormat.PNG)

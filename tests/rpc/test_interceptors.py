@@ -374,6 +374,16 @@ async def test_an_answer_too_large_to_send_is_told(method: str) -> None:
     assert fault.retry_after_s is None
 
 
+@pytest.mark.parametrize("method", KINDS)
+async def test_a_caller_that_takes_less_is_told_too(method: str) -> None:
+    async with serving(max_answer_bytes=1000) as served:
+        small = (("x-limelight-max-answer-bytes", "2"),)
+        with pytest.raises(grpc.RpcError) as caught:
+            await served.texts(method, more=method != "Bidi", metadata=small)
+        assert fault_of(caught.value).reason == "ANSWER_TOO_LARGE"
+        assert await served.texts(method, more=True)  # of others nothing is asked
+
+
 async def test_an_unknown_method_is_told_whatever_its_kind(served: Served) -> None:
     path = f"/{SERVICE}/Nothing"
 

@@ -6,6 +6,7 @@ from services.caller import ANONYMOUS, Caller, Priority
 from services.deadline import Deadline
 from services.errors import InvalidRequest, Reason
 from services.rpc.metadata import (
+    MAX_ANSWER_BYTES,
     PRIORITY,
     REQUEST_ID,
     TENANT,
@@ -41,6 +42,7 @@ def test_a_timeout_that_is_no_number_is_none(bad: str) -> None:
     [
         *((TIMEOUT_MS, bad) for bad in ("-5", "1e3", "soon", "٣", "9" * 400)),
         *((PRIORITY, bad) for bad in ("urgent", "Batch", "1")),
+        *((MAX_ANSWER_BYTES, bad) for bad in ("0", "-1", "4 MiB", "1e6", "٣", "9" * 400)),
         *((key, "\xff\xfe") for key in (REQUEST_ID, TRACEPARENT, TIMEOUT_MS, PRIORITY)),
     ],
 )
@@ -56,6 +58,15 @@ def test_the_priority_travels_and_is_interactive_unless_said() -> None:
     call = from_metadata(((PRIORITY, "batch"),), trusted=False)
     assert call.priority is Priority.BATCH
     assert from_metadata(to_metadata(call), trusted=True).priority is Priority.BATCH
+
+
+def test_a_caller_says_how_large_an_answer_may_be_and_the_smaller_wins() -> None:
+    call = from_metadata(((MAX_ANSWER_BYTES, "4194304"),), trusted=False)
+    assert call.message_bytes(64 << 20) == 4 << 20
+    assert call.message_bytes(1 << 20) == 1 << 20
+    assert from_metadata((), trusted=False).message_bytes(64 << 20) == 64 << 20
+    # What goes on between the services is not for the caller to bound.
+    assert MAX_ANSWER_BYTES not in dict(to_metadata(call))
 
 
 def test_the_nearer_deadline_wins() -> None:
