@@ -48,7 +48,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 4
     """The image exceeds a limit on bytes, pixels or sides, or on the time or memory that decoding it
-    may take; or a picture of the answer would not fit a message.
+    may take; or a picture of the answer would not fit a message, or what the caller takes.
 
     Example: a file of more bytes than the server takes. RESOURCE_EXHAUSTED.
         {"reason": "IMAGE_TOO_LARGE", "domain": "limelight.v1",
@@ -292,7 +292,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
          "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
     """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 38
-    """The answer would be larger than a message may be: ask for fewer pictures or smaller ones.
+    """The answer would be larger than a message may be, or than the caller's
+    `x-limelight-max-answer-bytes`: ask for fewer pictures or smaller ones.
 
     Example: pictures of more bytes than the server sends. RESOURCE_EXHAUSTED.
         {"reason": "ANSWER_TOO_LARGE", "domain": "limelight.v1",
@@ -348,7 +349,7 @@ Example: a JPEG cut off half-way. INVALID_ARGUMENT.
 """
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 4
 """The image exceeds a limit on bytes, pixels or sides, or on the time or memory that decoding it
-may take; or a picture of the answer would not fit a message.
+may take; or a picture of the answer would not fit a message, or what the caller takes.
 
 Example: a file of more bytes than the server takes. RESOURCE_EXHAUSTED.
     {"reason": "IMAGE_TOO_LARGE", "domain": "limelight.v1",
@@ -592,7 +593,8 @@ Example: an instruction in Latin-1. INVALID_ARGUMENT.
      "metadata": {"request_id": "7f0c…", "field": "task.instruction"}}
 """
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 38
-"""The answer would be larger than a message may be: ask for fewer pictures or smaller ones.
+"""The answer would be larger than a message may be, or than the caller's
+`x-limelight-max-answer-bytes`: ask for fewer pictures or smaller ones.
 
 Example: pictures of more bytes than the server sends. RESOURCE_EXHAUSTED.
     {"reason": "ANSWER_TOO_LARGE", "domain": "limelight.v1",

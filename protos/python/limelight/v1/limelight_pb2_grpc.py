@@ -28,6 +28,12 @@ if _version_not_supported:
 
 class LimelightServiceStub:
     """LimelightService turns plain words into pixel-exact masks. It is the public door.
+
+    Messages have up to 64 MiB either way, as the server is set up by default, and most clients take
+    4 MiB: set your channel's limit, or say with the metadata `x-limelight-max-answer-bytes` what it is,
+    and an answer that is larger is refused with its reason instead of being thrown away on arrival.
+    Other metadata that is read: `x-request-id`, `x-limelight-timeout-ms` (where gRPC's own deadline
+    cannot be set), `x-limelight-priority` ("interactive" or "batch") and `traceparent`.
     """
 
     def __init__(self, channel):
@@ -55,6 +61,12 @@ class LimelightServiceStub:
 
 class LimelightServiceServicer:
     """LimelightService turns plain words into pixel-exact masks. It is the public door.
+
+    Messages have up to 64 MiB either way, as the server is set up by default, and most clients take
+    4 MiB: set your channel's limit, or say with the metadata `x-limelight-max-answer-bytes` what it is,
+    and an answer that is larger is refused with its reason instead of being thrown away on arrival.
+    Other metadata that is read: `x-request-id`, `x-limelight-timeout-ms` (where gRPC's own deadline
+    cannot be set), `x-limelight-priority` ("interactive" or "batch") and `traceparent`.
     """
 
     def Segment(self, request, context):
@@ -108,6 +120,12 @@ def add_LimelightServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class LimelightService:
     """LimelightService turns plain words into pixel-exact masks. It is the public door.
+
+    Messages have up to 64 MiB either way, as the server is set up by default, and most clients take
+    4 MiB: set your channel's limit, or say with the metadata `x-limelight-max-answer-bytes` what it is,
+    and an answer that is larger is refused with its reason instead of being thrown away on arrival.
+    Other metadata that is read: `x-request-id`, `x-limelight-timeout-ms` (where gRPC's own deadline
+    cannot be set), `x-limelight-priority` ("interactive" or "batch") and `traceparent`.
     """
 
     @staticmethod

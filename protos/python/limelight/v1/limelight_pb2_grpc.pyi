@@ -28,7 +28,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LimelightServiceStub:
-    """LimelightService turns plain words into pixel-exact masks. It is the public door."""
+    """LimelightService turns plain words into pixel-exact masks. It is the public door.
+
+    Messages have up to 64 MiB either way, as the server is set up by default, and most clients take
+    4 MiB: set your channel's limit, or say with the metadata `x-limelight-max-answer-bytes` what it is,
+    and an answer that is larger is refused with its reason instead of being thrown away on arrival.
+    Other metadata that is read: `x-request-id`, `x-limelight-timeout-ms` (where gRPC's own deadline
+    cannot be set), `x-limelight-priority` ("interactive" or "batch") and `traceparent`.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +53,14 @@ class LimelightServiceStub:
 
 @_typing.type_check_only
 class LimelightServiceAsyncStub(LimelightServiceStub):
-    """LimelightService turns plain words into pixel-exact masks. It is the public door."""
+    """LimelightService turns plain words into pixel-exact masks. It is the public door.
+
+    Messages have up to 64 MiB either way, as the server is set up by default, and most clients take
+    4 MiB: set your channel's limit, or say with the metadata `x-limelight-max-answer-bytes` what it is,
+    and an answer that is larger is refused with its reason instead of being thrown away on arrival.
+    Other metadata that is read: `x-request-id`, `x-limelight-timeout-ms` (where gRPC's own deadline
+    cannot be set), `x-limelight-priority` ("interactive" or "batch") and `traceparent`.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Segment: _aio.UnaryUnaryMultiCallable[_limelight_pb2.SegmentRequest, _limelight_pb2.SegmentResponse]  # type: ignore[assignment]
@@ -60,7 +74,14 @@ class LimelightServiceAsyncStub(LimelightServiceStub):
     """
 
 class LimelightServiceServicer(metaclass=_abc_1.ABCMeta):
-    """LimelightService turns plain words into pixel-exact masks. It is the public door."""
+    """LimelightService turns plain words into pixel-exact masks. It is the public door.
+
+    Messages have up to 64 MiB either way, as the server is set up by default, and most clients take
+    4 MiB: set your channel's limit, or say with the metadata `x-limelight-max-answer-bytes` what it is,
+    and an answer that is larger is refused with its reason instead of being thrown away on arrival.
+    Other metadata that is read: `x-request-id`, `x-limelight-timeout-ms` (where gRPC's own deadline
+    cannot be set), `x-limelight-priority` ("interactive" or "batch") and `traceparent`.
+    """
 
     @_abc_1.abstractmethod
     def Segment(

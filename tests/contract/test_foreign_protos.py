@@ -1,4 +1,4 @@
-"""`google/rpc` stands beside the contract, whose files all compile from `protos` alone."""
+"""What others publish stands beside the contract, and all compiles from `protos` alone."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2
 
 PROTOS = Path(__file__).parents[2] / "protos"
 
@@ -30,15 +31,23 @@ def test_they_are_those_that_the_server_answers_with(name: str) -> None:
     assert ours.read_bytes() == theirs.read_bytes(), f"copy {theirs.name} anew"
 
 
+def test_the_health_that_is_served_is_in_it(compiled: dict[str, FileDescriptorProto]) -> None:
+    (ours,) = compiled["grpc/health/v1/health.proto"].service
+    served = health_pb2.DESCRIPTOR.services_by_name[ours.name].methods
+    assert {method.name for method in served} <= {method.name for method in ours.method}
+
+
 def test_the_contract_does_not_need_them(compiled: dict[str, FileDescriptorProto]) -> None:
     """Else the Python client would bring modules of Google's package."""
     assert "google/rpc/error_details.proto" in compiled
     limelight = [file for name, file in compiled.items() if name.startswith("limelight/")]
     assert limelight
     imports = {name for file in limelight for name in file.dependency}
-    assert not any(name.startswith("google/rpc/") for name in imports)
+    assert not any(name.startswith(("google/rpc/", "grpc/")) for name in imports)
 
 
 def test_they_keep_their_notice() -> None:
-    for path in (PROTOS / "google" / "rpc").glob("*.proto"):
+    foreign = [*PROTOS.glob("google/**/*.proto"), *PROTOS.glob("grpc/**/*.proto")]
+    assert len(foreign) == 4
+    for path in foreign:
         assert "Licensed under the Apache License, Version 2.0" in path.read_text("utf-8")
