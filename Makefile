@@ -185,9 +185,15 @@ image-local: image-models
 	  -t limelight-local:$(VERSION) .
 
 TOOLS := .tools
+NODE_MODULES := $(TOOLS)/node/node_modules/.package-lock.json
 .PHONY: tools
-tools: $(READY) ## Put helm and kubectl into .tools, for machines that have neither
+tools: $(READY) $(if $(shell command -v npm),$(NODE_MODULES)) ## Put helm and kubectl, and with npm what Node's example needs, into .tools
 	@test -x $(TOOLS)/helm || $(BIN)/python helm/tools.py $(TOOLS)
+
+$(NODE_MODULES): examples/node/package.json examples/node/package-lock.json
+	mkdir -p $(TOOLS)/node && cp $^ $(TOOLS)/node
+	npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund
+	touch $@
 
 .PHONY: chart-files
 chart-files: $(READY) ## Write the runtime profile and the dashboard into the chart

@@ -39,6 +39,15 @@ def test_every_reason_has_a_row_with_its_status() -> None:
     }
 
 
+def test_retries_by_status_alone_repeat_nothing_that_never_passes() -> None:
+    """As the document advises, and the example's service config for Node does."""
+    hopeless = {row.code for row in rows().values() if not row.repeated}
+    assert grpc.StatusCode.UNAVAILABLE not in hopeless
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in hopeless
+    example = (_TABLE.parents[1] / "examples" / "node" / "limelight.js").read_text("utf-8")
+    assert re.findall(r"retryableStatusCodes: \[(.*?)\]", example) == ['"UNAVAILABLE"']
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_the_client_repeats_what_the_table_says(reason: Reason) -> None:
     row, example = rows()[reason.value], examples()[reason.value]
