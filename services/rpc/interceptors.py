@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from grpc_status import rpc_status
@@ -47,7 +47,7 @@ from services.rpc.metrics import CallMetrics, RpcMetrics
 from services.rpc.reporting import CallLog
 from services.rpc.status import code_of, rich_status, service_error
 from services.rpc.tracing import TRACING
-from services.rpc.wire import MalformedRequest, reader
+from services.rpc.wire import REQUEST, MalformedRequest, reader
 
 if TYPE_CHECKING:  # generic in the stubs, not at run time
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -56,8 +56,41 @@ if TYPE_CHECKING:  # generic in the stubs, not at run time
 # Tells from a call's metadata who asks; raises a `ServiceError` for who may not.
 Authenticate = Callable[[RawPairs], Awaitable[Caller]]
 
+
+class Entrance(Protocol):
+    """What a server does about requests that are not whole. Every method raises `ServiceError`."""
+
+    def check(self, call: CallContext) -> None:
+        """Turn `call`, which has one request, away before anything of it is taken."""
+
+    async def whole(self, messages: AsyncIterator[Any], peer: str) -> Any:
+        """The only message of a call from `peer` (`ipv4:10.0.0.7:50312`); StopAsyncIteration,
+        where there is none.
+        """
+
+    def each(self, messages: AsyncIterator[Any], peer: str) -> AsyncIterator[Any]:
+        """The messages of a stream from `peer`."""
+
+
+class _Unguarded:
+    """The `Entrance` of a server whose clients are trusted."""
+
+    def check(self, call: CallContext) -> None:
+        pass
+
+    async def whole(self, messages: AsyncIterator[Any], peer: str) -> Any:
+        return await anext(messages)
+
+    def each(self, messages: AsyncIterator[Any], peer: str) -> AsyncIterator[Any]:
+        return messages
+
+
 # How soon a caller may come again whose call found the method's places taken.
 _RETRY_S = 1.0
+# The kinds of calls that have one request.
+_ONE_REQUEST = frozenset({"unary", "server_stream"})
+# How long the news of a cancellation may be behind the end of its stream.
+_NEWS_S = 0.1
 # How much before its caller's deadline a call ends: a share of its time, and seconds at most.
 _EARLY_SHARE, _EARLY_S = 0.1, 0.1
 
@@ -76,6 +109,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             neither timed nor authenticated.
         authenticate: the first thing that happens to a call of a method with a policy.
         max_answer_bytes: a larger message is refused rather than sent; callers may say less.
+        entrance: takes the requests; the calls of methods with a policy, and one request, have its
+            leave before.
     """
 
     def __init__(
@@ -84,7 +119,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         policies: Mapping[str, MethodPolicy],
         authenticate: Authenticate = anonymous,
         max_answer_bytes: int | None = None,
+        entrance: Entrance | None = None,
     ) -> None:
+        self._entrance = _Unguarded() if entrance is None else entrance
         self._metrics = metrics
         self._policies = policies
         self._authenticate = authenticate
@@ -109,20 +146,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             or handler.stream_stream
         )
 
-        async def respond(request: Any, context: "Context") -> Any:
+        # gRPC would wait for the only message of a call itself, for as long as its client likes, so
+        # every method takes a stream of them: on the wire there is no difference.
+        async def taken(messages: Any, context: "Context", observed: CallMetrics) -> Any:
+            if handler.request_streaming:
+                return _counted(self._entrance.each(messages, context.peer()), observed)
+            message = await self._only(messages, context)
+            observed.received()
+            return _readable(message)
+
+        async def respond(messages: Any, context: "Context") -> Any:
             async with self._answering(kind, path, context) as observed:
-                answer = behavior(_counted(request, observed), context)
+                answer = behavior(await taken(messages, context, observed), context)
                 answer = await answer if inspect.isawaitable(answer) else answer
                 self._check_size(answer)
                 observed.sent()
                 return answer
 
-        async def stream(request: Any, context: "Context") -> None:
+        async def stream(messages: Any, context: "Context") -> None:
             """Writes to the context itself: a generator whose task is canceled while gRPC writes
             what it gave would be left to the garbage collector, which closes what still runs.
             """
             async with self._answering(kind, path, context) as observed:
-                answers = behavior(_counted(request, observed), context)
+                answers = behavior(await taken(messages, context, observed), context)
                 if inspect.isawaitable(answers):  # so does its handler
                     await answers
                     return
@@ -136,13 +182,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                             # The call is over, and the cancellation on its way.
                             raise asyncio.CancelledError from exc
 
-        wrapped = stream if handler.response_streaming else respond
-        maker = {
-            "unary": grpc.unary_unary_rpc_method_handler,
-            "server_stream": grpc.unary_stream_rpc_method_handler,
-            "client_stream": grpc.stream_unary_rpc_method_handler,
-            "bidi_stream": grpc.stream_stream_rpc_method_handler,
-        }[kind]
+        wrapped, maker = (
+            (stream, grpc.stream_stream_rpc_method_handler)
+            if handler.response_streaming
+            else (respond, grpc.stream_unary_rpc_method_handler)
+        )
         return maker(
             wrapped,
             request_deserializer=reader(handler.request_deserializer),
@@ -164,8 +208,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if policy is not None:
             granted_s = policy.granted_s(_early(call.deadline.remaining_s()))
             call = replace(call, deadline=Deadline.after(granted_s))
-        # The caller learns the id even when it sent none, and even when the call fails.
-        await context.send_initial_metadata(((REQUEST_ID, call.request_id),))
         service, _, method = path.lstrip("/").partition("/")
         begin = time.perf_counter()
         error: ServiceError | None = None
@@ -177,6 +219,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             set_current_call(call)
             self._open[path] += 1
             try:
+                # The caller learns the id even when it sent none, and even when the call fails.
+                await _send_id(context, call.request_id)
                 async with asyncio.timeout(call.deadline.remaining_s()):
                     if unreadable is not None:
                         raise unreadable
@@ -185,6 +229,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         call = traced.call = replace(call, caller=observed.caller)
                         set_current_call(call)
                         self._check_room(path, policy)
+                        if kind in _ONE_REQUEST:
+                            self._entrance.check(call)
                     yield observed
                 observed.code = "OK"
             except (asyncio.CancelledError, GeneratorExit):
@@ -212,6 +258,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if error is not None:
             status = rich_status(error, call.request_id)
             await context.abort_with_status(rpc_status.to_status(status))
+
+    async def _only(self, messages: AsyncIterator[Any], context: "Context") -> Any:
+        """The only message of a call."""
+        try:
+            return await self._entrance.whole(messages, context.peer())
+        except StopAsyncIteration:
+            # A call that is canceled looks the same for a moment.
+            await asyncio.sleep(_NEWS_S)
+            fault = "the call has no request"
+            raise InvalidRequest(Reason.REQUEST_MALFORMED, fault, field=REQUEST) from None
 
     def _unknown(self, path: str) -> "Handler":
         """Answers what gRPC would refuse without a reason; whatever is sent is not looked at."""
@@ -241,6 +297,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             )
 
 
+async def _send_id(context: "Context", request_id: str) -> None:
+    try:
+        await context.send_initial_metadata(((REQUEST_ID, request_id),))
+    except grpc.aio.InternalError as exc:
+        # The call is over, and the cancellation on its way.
+        raise asyncio.CancelledError from exc
+
+
 def _early(remaining_s: float | None) -> float | None:
     if remaining_s is None:
         return None
@@ -254,22 +318,15 @@ def _code_of(context: "Context") -> str:
     return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
 
 
-def _counted(request: Any, observed: CallMetrics) -> Any:
-    """The request, or the stream of them, each counted as it is taken.
+async def _counted(messages: AsyncIterator[Any], observed: CallMetrics) -> AsyncIterator[Any]:
+    """A stream of requests, each counted as it is taken.
 
     Raises:
         InvalidRequest: REQUEST_MALFORMED, for bytes that are no message.
     """
-    if not hasattr(request, "__aiter__"):
+    async for message in messages:
         observed.received()
-        return _readable(request)
-
-    async def messages() -> AsyncIterator[Any]:
-        async for message in request:
-            observed.received()
-            yield _readable(message)
-
-    return messages()
+        yield _readable(message)
 
 
 def _readable(message: Any) -> Any:

@@ -3,17 +3,18 @@
 import logging
 import time
 
-from services.errors import Overloaded, ServiceError
+from services.errors import Cancelled, Overloaded, ServiceError
 from services.rpc.status import code_of, is_callers_fault
 
 logger = logging.getLogger(__name__)
 
-# Of the calls that are shed, so many a second have a line. Each is counted in the metrics.
+# Of the calls that are shed, or whose callers leave, so many a second have a line. Each is counted
+# in the metrics.
 _SHED_LINES = 5
 
 
 class CallLog:
-    """The log of a server's calls, which a flood of calls that are shed does not fill."""
+    """The log of a server's calls, which a flood of those that are shed or reset does not fill."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -24,7 +25,7 @@ class CallLog:
         self, path: str, error: ServiceError | None, exc: Exception | None, begin: float
     ) -> None:
         """Log how a call ended; see `log_call`."""
-        if isinstance(error, Overloaded) and not self._room():
+        if isinstance(error, Overloaded | Cancelled) and not self._room():
             self._left_out += 1
             return
         log_call(path, error, exc, begin)
@@ -34,7 +35,7 @@ class CallLog:
         if second != self._second:
             if self._left_out:
                 fields = {"left_out": self._left_out}
-                logger.info("more calls were shed", extra={"fields": fields})
+                logger.info("more calls were shed or canceled", extra={"fields": fields})
             self._second, self._lines, self._left_out = second, 0, 0
         self._lines += 1
         return self._lines <= _SHED_LINES
