@@ -63,6 +63,17 @@ class Admission:
         """The calls of `kind`."""
         return self._lanes[kind]
 
+    def check_room(self, caller: Caller, priority: Priority = Priority.INTERACTIVE) -> None:
+        """Whether there is a place for any call of `caller` at all, whatever it is.
+
+        Raises:
+            Overloaded: there is none; with a time to come again.
+            Unavailable: the gateway drains.
+        """
+        with self._counting(caller):
+            self._check_open()
+            self._check_places(self._lanes[PHRASES], priority)
+
     @contextmanager
     def admit(
         self,
@@ -141,13 +152,16 @@ class Admission:
         self._check_open()
         deadline.check()
         lane = self._lanes[cost.kind]
-        if self._in_flight >= self._max_in_flight:
-            message = f"{self._in_flight} calls are in progress"
-            raise lane.shed("in_flight", message, priority)
+        self._check_places(lane, priority)
         if self._bytes + cost.held_bytes > self._max_bytes and self._in_flight:
             message = "the images in progress fill the memory set aside"
             raise lane.shed("bytes", message, priority)
         lane.check(cost.units, priority, deadline)
+
+    def _check_places(self, lane: Lane, priority: Priority) -> None:
+        if self._in_flight >= self._max_in_flight:
+            message = f"{self._in_flight} calls are in progress"
+            raise lane.shed("in_flight", message, priority)
 
     def _check_open(self) -> None:
         if self._draining:

@@ -17,7 +17,9 @@ from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from services.codecs.videos.limits import VideoLimits
 from services.errors import Reason
 from services.gateway.admission import Admission
+from services.gateway.arrivals import Arrivals
 from services.gateway.channels import ChannelPool
+from services.gateway.door import Door, server_options
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import Peer, PlannerPeer, SegmenterPeer, TrackerPeer
 from services.gateway.pipeline import Pipeline
@@ -164,16 +166,19 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         )
         store = _store(settings, metrics, opener)
         tracking = TrackCalls(track_rules, admission, store, opener, settings)
+    arrivals = Arrivals()
     servicer = LimelightServicer(
-        rules, admission, pipeline, tracking, metrics.stage, settings.max_message_bytes
+        rules, admission, arrivals, pipeline, tracking, metrics.stage, settings.max_message_bytes
     )
 
+    door = Door(settings, metrics, admission, arrivals)
     server = grpc.aio.server(
         interceptors=[
             CallInterceptor(
                 metrics.server,
                 policies(settings),
                 max_answer_bytes=settings.max_message_bytes,
+                entrance=door,
             )
         ],
         options=[
@@ -183,11 +188,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
             ("grpc.so_reuseport", 0),
             # By gRPC's two-step GOAWAY: a call that crosses it on the wire is still answered.
             ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
-            # A peer that a network has cut off is noticed, and its sockets are given back.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            *server_options(settings),
         ],
     )
     limelight_pb2_grpc.add_LimelightServiceServicer_to_server(servicer, server)
@@ -225,6 +226,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         _drain_s=settings.drain_s,
     )
     gateway._tasks += [
+        asyncio.create_task(door.keep()),
         *(asyncio.create_task(peer.keep()) for peer in gateway._peers),
         asyncio.create_task(
             _watch(

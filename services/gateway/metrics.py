@@ -17,6 +17,8 @@ SHED_REASONS = (
     "deadline_too_short",
     "draining",
     "streams",
+    "uploads",
+    "upload_bytes",
 )
 
 
@@ -95,6 +97,14 @@ class GatewayMetrics:
         )
         self.in_flight_bytes = Gauge(
             "limelight_in_flight_bytes", "Image bytes held now.", registry=self.registry
+        )
+        self.uploads = Gauge(
+            "limelight_uploads", "Requests that are not whole.", registry=self.registry
+        )
+        self.upload_bytes = Gauge(
+            "limelight_upload_bytes",
+            "Bytes held of messages that are not whole.",
+            registry=self.registry,
         )
         self.images = Counter("limelight_images_total", "Images answered.", registry=self.registry)
         self.instances = Counter(

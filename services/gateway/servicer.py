@@ -14,6 +14,7 @@ from limelight.v1 import limelight_pb2, limelight_pb2_grpc, video_pb2
 from services.errors import Internal, NotDeployed, Reason, TooLarge
 from services.gateway.admission import Admission
 from services.gateway.answers import Answer, PipelineEvent
+from services.gateway.arrivals import Arrivals
 from services.gateway.pipeline import Pipeline
 from services.gateway.reading import estimated_cost, known_cost, read_task
 from services.gateway.request_fields import TASK
@@ -35,6 +36,7 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
         self,
         rules: TaskRules,
         admission: Admission,
+        arrivals: Arrivals,
         pipeline: Pipeline,
         tracking: TrackCalls | None,
         observe_stage: Callable[[str, float], None],
@@ -42,6 +44,7 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
     ) -> None:
         self._rules = rules
         self._admission = admission
+        self._arrivals = arrivals
         self._pipeline = pipeline
         self._tracking = tracking
         self._observe_stage = observe_stage
@@ -100,6 +103,7 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
             self._admission.admit(call.caller, cost, call.deadline, call.priority),
             StageTimer(self._observe_stage, trace=TRACING.stage) as timer,
         ):
+            await self._arrivals.lull()
             with timer.stage("read"):
                 task = await read_task(message, self._rules)
             cost = known_cost(task)

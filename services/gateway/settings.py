@@ -47,6 +47,36 @@ class Settings(BaseSettings):
         description="age at which a client's connection is closed, its calls finished first, so "
         "that the client finds gateways that have come and leaves one that is to go",
     )
+    connection_idle_s: float = Field(
+        300.0, gt=0, description="a connection without calls is closed after so long"
+    )
+    handshake_s: float = Field(
+        10.0,
+        gt=0,
+        description="a connection that has not said by then that it speaks HTTP/2 is closed",
+    )
+    max_connections: int = Field(
+        1024, ge=1, description="connections at once; more are closed as soon as they are made"
+    )
+    max_connection_streams: int = Field(
+        4096,
+        ge=1,
+        description="calls of a connection at once; clients keep more until there is room, and "
+        "gRPC refuses the rest without a reason. Fewer bound what a flood of resets costs others",
+    )
+    max_uploads: int = Field(
+        512,
+        ge=1,
+        description="requests at once that have begun and are not whole; one more takes the place "
+        "of the one that has taken longest",
+    )
+    max_upload_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        description="what may be held of such requests; those of the connections that hold most "
+        "are shed",
+    )
+    upload_s: float = Field(30.0, gt=0, description="time for a request to be whole")
     max_in_flight: int = Field(128, ge=1, description="calls worked on at once; more are shed")
     max_in_flight_bytes: int = Field(
         512 * 2**20, ge=2**20, description="image bytes held at once; more are shed"
