@@ -57,6 +57,10 @@ odd: $(READY) ## Try odd inputs as users have them: a table of input, what is ri
 fuzz: $(READY) ## Fuzz every parser of what strangers send; 10,000 hostile requests, with their cost
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
+.PHONY: door
+door: $(READY) ## Beset the gateway: 3,000 calls at once, 20,000 resets, endless uploads, mute connections
+	LIMELIGHT_DOOR=full $(BIN)/pytest tests/gateway/door --durations 0
+
 .PHONY: lint
 lint: $(READY) ## Check style, types, the protos and the generated code
 	$(BIN)/ruff check .
