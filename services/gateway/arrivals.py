@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections import deque
 
-# So many calls in so little time are a burst.
-_BURST, _BURST_S = 16, 0.1
+# So many calls in so little time are a burst: more than are ever answered in it.
+_BURST, _BURST_S = 32, 0.1
 # It is over when none has come for so long: more than a call takes from gRPC's threads to here.
 _LULL_S = 0.005
 # Of a burst, the work on one call goes on for so many that come.

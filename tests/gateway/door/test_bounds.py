@@ -76,7 +76,7 @@ async def test_work_waits_while_calls_come_and_goes_on_after(
     monkeypatch.setattr(arrivals, "_LULL_S", 1000.0)  # until the test has seen what it must
     coming = Arrivals()
     await coming.lull()  # nobody else is here
-    for _ in range(16):
+    for _ in range(32):
         coming.came()
     work = [asyncio.create_task(coming.lull()) for _ in range(3)]
     await until(lambda: coming.waiting == 3)
@@ -96,7 +96,7 @@ async def test_work_waits_while_calls_come_and_goes_on_after(
 async def test_a_lull_lets_all_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "_BURST_S", 1000.0)
     coming = Arrivals()
-    for _ in range(16):
+    for _ in range(32):
         coming.came()
     await asyncio.gather(*(coming.lull() for _ in range(40)))
     assert coming.waiting == 0
