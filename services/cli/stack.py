@@ -26,6 +26,7 @@ from services.local.state import (
     StackFault,
     StackState,
     default_root,
+    numbered,
     running_names,
 )
 
@@ -85,13 +86,24 @@ def up(
             min=0, max=65535, metavar="PORT", help="Its /metrics; another port if it is taken."
         ),
     ] = 9464,
+    gateways: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=8,
+            metavar="N",
+            help="Gateways that share the port: while one ends, drains or is started again, others "
+            "answer. Each takes about 90 MB. A video that is cut goes on at its own gateway alone, "
+            "unless they share a Redis (LIMELIGHT_GATEWAY_REDIS_URL).",
+        ),
+    ] = 1,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and end the stack with Ctrl-C.")
     ] = False,
     name: options.Name = "default",
     state_dir: options.StateDir = None,
 ) -> None:
-    """Start the local stack: Ray Serve with the models, and the gateway.
+    """Start the local stack: Ray Serve with the models, and the gateway or several.
 
     Everything listens on loopback only, but for the gateway with --host. A stack that runs already
     is left as it is.
@@ -109,6 +121,7 @@ def up(
             host=host,
             port=port,
             metrics_port=metrics_port,
+            gateways=gateways,
         )
     except CheckpointError as exc:
         fail(str(exc), Exit.USAGE)
@@ -208,12 +221,15 @@ def _stay(stack: Stack, config: StackConfig, console: Console) -> None:
 
 
 def _ready(state: StackState) -> Text:
+    numbers = range(1, state.config.gateways + 1)
+    metrics = " and ".join(
+        f"http://{state.addresses[numbered('metrics', number)]}/metrics" for number in numbers
+    )
     return Text.assemble(
         ("ready", "bold green"),
         f" in {state.ready_s:.1f} s at ",
         (state.addresses["gateway"], "bold"),
-        f"  (metrics http://{state.addresses['metrics']}/metrics, "
-        f"Ray's http://{state.addresses['ray_metrics']}/metrics)",
+        f"  (metrics {metrics}, Ray's http://{state.addresses['ray_metrics']}/metrics)",
     )
 
 
@@ -230,9 +246,14 @@ def _show(report: dict[str, Any]) -> None:
         told = ", ".join(f"{name} {count}" for name, count in report["restarts"].items() if count)
         line = f"{fault_line(StackFault(**report['fault']))} (started again: {told or 'nothing'})"
         console.print(Text(line, style="yellow"), soft_wrap=True)
-    for key, what in (("metrics", "metrics"), ("ray_metrics", "metrics of the models, by Ray")):
-        if report[key]:
-            console.print(f"[dim]{what}[/dim] http://{report[key]}/metrics")
+    several = len(report["gateway_metrics"]) > 1
+    shown = {
+        f"metrics of {name}" if several else "metrics": address
+        for name, address in report["gateway_metrics"].items()
+    }
+    for what, address in (*shown.items(), ("metrics of the models, by Ray", report["ray_metrics"])):
+        if address:
+            console.print(f"[dim]{what}[/dim] http://{address}/metrics")
 
 
 def _show_remote(address: str, as_json: bool) -> None:

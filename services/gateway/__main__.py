@@ -32,7 +32,12 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     gateway = await start(settings)
     # One line on stdout for whoever started this: with port 0, only now is the address known.
-    line = {"event": "listening", "address": gateway.address, "metrics": gateway.metrics_address}
+    line = {
+        "event": "listening",
+        "address": gateway.address,
+        "direct": gateway.direct_address,
+        "metrics": gateway.metrics_address,
+    }
     print(json.dumps(line), flush=True)
     await stop.wait()
     await gateway.drain()

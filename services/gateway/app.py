@@ -59,9 +59,12 @@ _TOLD_S = 2.0
 
 @dataclass(slots=True)
 class Gateway:
-    """A running gateway. `address` and `metrics_address` are host:port as bound."""
+    """A running gateway. Its addresses are host:port as bound, or empty; `direct_address` leads to
+    no other gateway, even where `address` is shared.
+    """
 
     address: str
+    direct_address: str
     metrics_address: str
     metrics: GatewayMetrics
     _server: grpc.aio.Server
@@ -185,7 +188,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             # Two gateways must not share a port by chance: the second is to fail, loudly.
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(settings.share_port)),
             # By gRPC's two-step GOAWAY: a call that crosses it on the wire is still answered.
             ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000)),
             *server_options(settings),
@@ -198,11 +201,8 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 
-    host = settings.listen.rpartition(":")[0]
-    try:
-        port = server.add_insecure_port(settings.listen)
-    except RuntimeError as exc:
-        raise OSError(f"cannot listen on {settings.listen}: {exc}") from exc
+    address = _listen(server, settings.listen)
+    direct_address = _listen(server, settings.direct_listen) if settings.direct_listen else ""
     http, metrics_address = _serve_metrics(settings.metrics_listen, metrics)
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     extra = {TRACKER_HEALTH: tracker} if tracker else {}
@@ -211,7 +211,8 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
     await server.start()
     pixels.warm()
     gateway = Gateway(
-        address=f"{host}:{port}",
+        address=address,
+        direct_address=direct_address,
         metrics_address=metrics_address,
         metrics=metrics,
         _server=server,
@@ -237,6 +238,15 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         ),
     ]
     return gateway
+
+
+def _listen(server: grpc.aio.Server, listen: str) -> str:
+    """Listen at host:port; the address as bound. Raises OSError when the port is taken."""
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as exc:
+        raise OSError(f"cannot listen on {listen}: {exc}") from exc
+    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 def _peer(

@@ -12,6 +12,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LIMELIGHT_GATEWAY_", frozen=True)
 
     listen: str = Field("127.0.0.1:50551", description="host:port of the gRPC server; port 0: any")
+    share_port: bool = Field(
+        False,
+        description="whether other gateways of the same user may listen at this port too, each for "
+        "a share of the connections (SO_REUSEPORT)",
+    )
+    direct_listen: str = Field(
+        "",
+        description="host:port at which this gateway alone can be reached besides, as where a port "
+        "is shared; port 0: any; empty: none",
+    )
     metrics_listen: str = Field(
         "127.0.0.1:9464", description="host:port of /metrics; port 0: any; empty: none"
     )

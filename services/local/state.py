@@ -9,6 +9,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -42,6 +43,7 @@ class StackConfig:
             of the tracker there is none, and videos are refused.
         host: the address that the gateway listens at.
         port, metrics_port: the gateway's preferred ports; it takes another where one is in use.
+        gateways: that share the port; each further one prefers the next port for its metrics.
     """
 
     name: str = "default"
@@ -52,6 +54,7 @@ class StackConfig:
     host: str = LOOPBACK
     port: int = 50551
     metrics_port: int = 9464
+    gateways: int = 1
 
     @property
     def services(self) -> dict[str, dict[str, str]]:
@@ -78,13 +81,14 @@ class StackState:
         mark: value in the environment of every process of the stack, and of no other.
         phase, stage: the progress; `stage` is text for a person.
         supervisor: the process that holds the stack together.
-        processes: its other processes by name ("serve", "gateway").
-        addresses: `host:port` by name ("gateway", "metrics", "serve", "ray_metrics").
+        processes: its other processes by name ("serve", "gateway", "gateway-2").
+        addresses: `host:port` by name ("gateway", "serve", "ray_metrics"; of each gateway "direct"
+            and "metrics", the second's "direct-2" and "metrics-2").
         ray_dir: Ray's session folder, removed with the stack.
         started: seconds since the epoch.
         ready_s: seconds that the start took; None until it is ready.
         error: why it failed; empty otherwise.
-        restarts: how often each part ("serve", "gateway") was started again.
+        restarts: how often each part, by its process's name, was started again.
         fault: what died last, when (seconds since the epoch) and the log that tells of it.
         versions: of the packages that run, by name.
     """
@@ -105,6 +109,11 @@ class StackState:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+def numbered(name: str, number: int) -> str:
+    """The name of one of several gateways, or of its address; the first's has no number."""
+    return name if number == 1 else f"{name}-{number}"
+
+
 class StackFolder:
     """The folder of one stack."""
 
@@ -112,13 +121,17 @@ class StackFolder:
         self.path = root / name
         self.supervisor_log = self.path / "supervisor.log"
         self.serve_log = self.path / "serve.log"
-        self.gateway_log = self.path / "gateway.log"
         self._state = self.path / "state.json"
         self._failed = self.path / "failed.json"
 
     def log_of(self, error: str) -> Path:
         """The log that tells more of what the supervisor says went wrong."""
-        return self.gateway_log if "gateway" in error else self.serve_log
+        found = re.search(r"gateway(?: (\d+))?", error)
+        return self.gateway_log(int(found[1] or 1)) if found else self.serve_log
+
+    def gateway_log(self, number: int = 1) -> Path:
+        """The log of one gateway."""
+        return self.path / f"{numbered('gateway', number)}.log"
 
     def make(self) -> None:
         """Make the folder, readable by its owner alone."""
@@ -155,7 +168,7 @@ class StackFolder:
     def clear(self) -> None:
         """Forget the last stack's failure and its logs."""
         self._failed.unlink(missing_ok=True)
-        for log in (self.supervisor_log, self.serve_log, self.gateway_log):
+        for log in (self.supervisor_log, self.serve_log, *self.path.glob("gateway*.log")):
             log_file.clear(log)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The supervisor of a local stack: it starts Ray Serve and the gateway, and watches them.
+"""The supervisor of a local stack: it starts Ray Serve and the gateways, and watches them.
 
 `limelight up` starts it as `python -m services.local.supervisor ROOT CONFIG` in a new session;
 `limelight up --foreground` runs it in its own process. It reports through the stack's state alone,
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -26,13 +27,20 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from limelight.proxies import local_options
-from services.local import ports, processes, ray_folder
+from services.local import ports, processes, pulse, ray_folder
 from services.local.health import PUBLIC_SERVICE
 from services.local.log_file import LogFile
 from services.local.processes import MARK_VARIABLE, PART_VARIABLE, ProcessRef
 from services.local.restarts import Restarts
 from services.local.runtime import local_environment
-from services.local.state import Phase, StackConfig, StackFault, StackFolder, StackState
+from services.local.state import (
+    Phase,
+    StackConfig,
+    StackFault,
+    StackFolder,
+    StackState,
+    numbered,
+)
 
 # A full checkpoint may have to be fetched first.
 START_TIMEOUT_S = 3600.0
@@ -91,11 +99,14 @@ class Supervisor:
         self._on_change = on_change
         self._stop = asyncio.Event()
         self._children: dict[str, asyncio.subprocess.Process] = {}
-        self._deaths = {"serve": Restarts(), "gateway": Restarts()}
+        self._gateways = range(1, config.gateways + 1)
+        self._names = {number: numbered("gateway", number) for number in self._gateways}
+        self._deaths = {name: Restarts() for name in ("serve", *self._names.values())}
         self._logs = {
             "serve": LogFile(folder.serve_log),
-            "gateway": LogFile(folder.gateway_log),
+            **{name: LogFile(folder.gateway_log(n)) for n, name in self._names.items()},
         }
+        self._port: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._state = StackState(
             config=config,
@@ -141,6 +152,7 @@ class Supervisor:
             await asyncio.gather(task, stopped, return_exceptions=True)
 
     async def _start(self) -> None:
+        self._port = self._reserve()
         grpc_port, http_port, ray_metrics_port = ports.free_ports(3)
         self._serve_config = {
             "grpc_port": grpc_port,
@@ -158,7 +170,7 @@ class Supervisor:
         # The gateway connects when it is first asked, so both can start at once.
         starts = [
             asyncio.create_task(self._start_serve()),
-            asyncio.create_task(self._start_gateway()),
+            *(asyncio.create_task(self._start_gateway(number)) for number in self._gateways),
         ]
         try:
             await asyncio.gather(*starts)
@@ -167,7 +179,18 @@ class Supervisor:
             for start in starts:
                 start.cancel()
             await asyncio.gather(*starts, return_exceptions=True)
-        await self._serving()
+        await asyncio.gather(*map(self._serving, self._gateways))
+
+    def _reserve(self) -> socket.socket:
+        """Hold the port that the gateways share: the preferred one, or any if it is taken."""
+        host = self._config.host
+        try:
+            return ports.reserve(host, self._config.port)
+        except OSError:
+            try:
+                return ports.reserve(host, 0)
+            except OSError as exc:
+                raise StackFailed(f"the gateway cannot listen on {host}: {exc.strerror}") from exc
 
     async def _start_serve(self) -> None:
         """Start Ray Serve with the models, once more if Ray's own start timed out."""
@@ -219,33 +242,39 @@ class Supervisor:
             shutil.rmtree, ray_folder.inner(self._state.ray_dir), ignore_errors=True
         )
 
-    async def _start_gateway(self) -> None:
-        """Start the gateway and wait until it listens, on the preferred ports if they are free.
+    async def _start_gateway(self, number: int) -> None:
+        """Start a gateway and wait until it listens at the port that all of them share.
 
-        Started again, it prefers those it had, so that clients find it.
+        It prefers the port for its metrics that it had, or else its own in the configuration.
         """
+        assert self._port is not None
+        name, metrics = self._names[number], numbered("metrics", number)
         listening = asyncio.Event()
-        wanted = [
-            ports.preferred(_port(self._state.addresses.get("gateway")) or self._config.port),
-            ports.preferred(
-                _port(self._state.addresses.get("metrics")) or self._config.metrics_port
-            ),
-        ]
+        first = self._config.metrics_port and self._config.metrics_port + number - 1
+        wanted = ports.preferred(_port(self._state.addresses.get(metrics)) or first)
 
         def on_event(event: dict[str, Any]) -> None:
             if event.get("event") == "listening":
-                addresses = {"gateway": event["address"], "metrics": event.get("metrics") or ""}
+                addresses = {
+                    "gateway": event["address"],
+                    numbered("direct", number): event["direct"],
+                    metrics: event.get("metrics") or "",
+                }
                 self._change(addresses={**self._state.addresses, **addresses})
                 listening.set()
 
         while True:
             child, _ = await self._spawn(
-                "gateway",
+                name,
                 self._parts.gateway,
                 on_event,
                 {
-                    "LIMELIGHT_GATEWAY_LISTEN": f"{self._config.host}:{wanted[0]}",
-                    "LIMELIGHT_GATEWAY_METRICS_LISTEN": f"{self._config.host}:{wanted[1]}",
+                    "LIMELIGHT_GATEWAY_LISTEN": (
+                        f"{self._config.host}:{self._port.getsockname()[1]}"
+                    ),
+                    "LIMELIGHT_GATEWAY_SHARE_PORT": "1",
+                    "LIMELIGHT_GATEWAY_DIRECT_LISTEN": f"{ports.LOOPBACK}:0",
+                    "LIMELIGHT_GATEWAY_METRICS_LISTEN": f"{self._config.host}:{wanted}",
                     "LIMELIGHT_GATEWAY_PLANNER_ADDRESS": self._state.addresses["serve"],
                     "LIMELIGHT_GATEWAY_SEGMENTER_ADDRESS": self._state.addresses["serve"],
                     "LIMELIGHT_GATEWAY_TRACKER_ADDRESS": self._state.addresses["serve"]
@@ -258,13 +287,19 @@ class Supervisor:
             )
             if await _ready_or_dead(listening, child):
                 return
-            if not any(wanted):
-                raise StackFailed(f"the gateway did not start (exit code {child.returncode})")
-            wanted = [0, 0]  # another process took a port since it was looked for
+            if not wanted:
+                raise StackFailed(
+                    f"{self._what(number)} did not start (exit code {child.returncode})"
+                )
+            wanted = 0  # another process took the port since it was looked for
 
-    async def _serving(self) -> None:
-        """Wait until the gateway reports that it reaches both services."""
-        address = self._state.addresses["gateway"]
+    def _what(self, number: int) -> str:
+        """A gateway in words for a person."""
+        return "the gateway" if self._config.gateways == 1 else f"gateway {number}"
+
+    async def _serving(self, number: int) -> None:
+        """Wait until a gateway reports that it reaches both services."""
+        address = self._state.addresses[numbered("direct", number)]
         options = local_options(address)
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
@@ -275,13 +310,13 @@ class Supervisor:
                     if response.status == health_pb2.HealthCheckResponse.SERVING:
                         return
             except grpc.aio.AioRpcError as exc:
-                raise StackFailed(f"the gateway ended ({exc.code().name})") from exc
+                raise StackFailed(f"{self._what(number)} ended ({exc.code().name})") from exc
 
     async def _watch(self) -> None:
         """Start parts that die again; raise `StackFailed` when one is given up."""
         parts = [
             asyncio.create_task(self._keep("serve", "Ray Serve", self._start_serve_again)),
-            asyncio.create_task(self._keep("gateway", "the gateway", self._start_gateway)),
+            *(asyncio.create_task(self._keep_gateway(number)) for number in self._gateways),
         ]
         try:
             await asyncio.gather(*parts)
@@ -289,6 +324,24 @@ class Supervisor:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _keep_gateway(self, number: int) -> None:
+        """Start a gateway again whenever it dies, and end it when it no longer answers."""
+
+        def address() -> str:
+            return self._state.addresses[numbered("direct", number)]
+
+        def silent(told: str) -> None:
+            self._logs[name].write(f"{self._what(number)} {told}; it is killed\n".encode())
+            with contextlib.suppress(ProcessLookupError):
+                self._children[name].kill()
+
+        name = self._names[number]
+        watch = asyncio.create_task(pulse.watch(address, silent))
+        try:
+            await self._keep(name, self._what(number), lambda: self._start_gateway(number))
+        finally:
+            watch.cancel()
 
     async def _keep(self, name: str, what: str, start: Callable[[], Awaitable[None]]) -> None:
         """Start a part again whenever it dies, until it has died too often of late."""
@@ -321,14 +374,10 @@ class Supervisor:
             self._change(phase=Phase.STOPPING, stage="stopping")
         # Those of Ray that survive their parent are found while it still lives.
         known = processes.with_descendants(self._state.processes.values())
-        for name, grace_s in (("gateway", _GATEWAY_STOP_S), ("serve", _SERVE_STOP_S)):
-            child = self._children.get(name)
-            if child is None or child.returncode is not None:
-                continue
-            with contextlib.suppress(ProcessLookupError):
-                child.terminate()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(child.wait(), 0.0 if failed else grace_s)
+        await asyncio.gather(
+            *(self._end_child(name, _GATEWAY_STOP_S) for name in self._names.values())
+        )
+        await self._end_child("serve", _SERVE_STOP_S)
         rest = [*known, *processes.marked(self._state.mark)]
         own = ProcessRef.of(os.getpid())
         await asyncio.to_thread(processes.end, [ref for ref in rest if ref.pid != own.pid], 0.0)
@@ -337,9 +386,22 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for log in self._logs.values():
             log.close()
+        if self._port is not None:
+            self._port.close()
         ray_folder.remove(self._state.ray_dir)
         if not failed:
             self._folder.forget()
+
+    async def _end_child(self, name: str, grace_s: float) -> None:
+        """Ask a part to end, and wait for it; not for one of a stack that has failed."""
+        child = self._children.get(name)
+        if child is None or child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        with contextlib.suppress(TimeoutError):
+            failed = self._state.phase is Phase.FAILED
+            await asyncio.wait_for(child.wait(), 0.0 if failed else grace_s)
 
     async def _spawn(
         self,

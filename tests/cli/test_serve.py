@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
+from limelight import Client
 from services.local import processes
 from services.local.state import StackFolder, StackState
 from tests.odd.checkpoints import BIAS, changed, dropped
@@ -127,10 +130,21 @@ def test_from_up_to_down(
     assert limelight("status").returncode == 3
 
 
-def test_a_killed_raylet_comes_back_and_a_killed_stack_is_told(
+def test_what_is_ended_comes_back_and_a_killed_stack_is_told(
     limelight: Limelight, state: Callable[[], StackState | None], picture: Path
 ) -> None:
-    assert limelight("up", "--engine", "fake", "--port", "0").returncode == 0
+    up = limelight("up", "--engine", "fake", "--port", "0", "--gateways", "2")
+    assert up.returncode == 0, up.stderr
+    first = state()
+    assert first is not None
+    _drain_under_load(first, state, picture)
+    report = json.loads(limelight("status", "--json").stdout)
+    gateways = [service for service in report["services"] if "gateway" in service["name"]]
+    assert [gateway["health"] for gateway in gateways] == ["serving"] * 2
+    assert len({gateway["pid"] for gateway in gateways}) == 2
+    assert report["restarts"]["gateway"] == 1
+    for address in report["gateway_metrics"].values():
+        assert any(sample.name == "limelight_in_flight" for sample in scraped(address))
     first = state()
     assert first is not None
     (raylet,) = [
@@ -143,11 +157,12 @@ def test_a_killed_raylet_comes_back_and_a_killed_stack_is_told(
         assert time.monotonic() < until
         time.sleep(0.2)
     assert second.addresses == first.addresses
+    assert second.processes["gateway-2"] == first.processes["gateway-2"]
     again = limelight("segment", "square.png", "--phrase", "red square", "--timeout", "60")
     assert again.returncode == 0, again.stderr
     told = limelight("status").stdout
     assert "Ray Serve ended" in told
-    assert "serve.log (started again: serve 1)" in told
+    assert "serve.log (started again: serve 1, gateway 1)" in told
 
     os.kill(first.supervisor.pid, signal.SIGKILL)
     assert processes.wait_gone(first.supervisor, 5.0)
@@ -157,6 +172,49 @@ def test_a_killed_raylet_comes_back_and_a_killed_stack_is_told(
     assert not processes.marked(first.mark)
     failed = json.loads(limelight("status", "--json").stdout)
     assert failed["fault"]["what"] == "its supervisor was killed"
+
+
+def _drain_under_load(
+    before: StackState, state: Callable[[], StackState | None], picture: Path
+) -> None:
+    """Tell one of two gateways to end while it is called, and see it back without a failed call."""
+    over = threading.Event()
+    image = picture.read_bytes()
+    old = before.processes["gateway"]
+
+    def call_on(_: int) -> int:
+        answered = 0
+        with Client(before.addresses["gateway"]) as client:
+            while not over.is_set():
+                answered += len(client.segment(image, phrases=["red square"]).instances)
+        return answered
+
+    def until(holds: Callable[[StackState], bool]) -> None:
+        end = time.monotonic() + 120
+        while (now := state()) is None or not holds(now):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def handled(name: str) -> float:
+        return sum(
+            sample.value
+            for sample in scraped(before.addresses[name])
+            if sample.name == "limelight_images_total"
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        callers = [pool.submit(call_on, number) for number in range(6)]
+        try:
+            end = time.monotonic() + 60
+            # Connections are shared out by chance, and made anew where one gateway has none.
+            while not handled("metrics"):
+                assert time.monotonic() < end
+            os.kill(old.pid, signal.SIGTERM)
+            assert processes.wait_gone(old, 60)
+            until(lambda now: now.processes["gateway"] != old and not now.stage)
+        finally:
+            over.set()
+        assert all(caller.result() for caller in callers)
 
 
 def test_foreground_ends_with_ctrl_c(home: Path) -> None:

@@ -163,9 +163,9 @@ def answer(task: limelight_pb2.SegmentTask, request_id: str) -> limelight_pb2.Se
 
 
 @contextmanager
-def serving(servicer: StandIn, port: int = 0) -> Iterator[str]:
-    """Run it, with a health service; its address."""
-    server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+def serving(servicer: StandIn, port: int = 0, share: bool = False) -> Iterator[str]:
+    """Run it, with a health service, at a port that others may `share`; its address."""
+    server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.so_reuseport", int(share))])
     limelight_pb2_grpc.add_LimelightServiceServicer_to_server(servicer, server)
     well = health.HealthServicer()
     for name in ("", "limelight.v1.LimelightService"):

@@ -63,8 +63,9 @@ def gateway() -> None:
     """A real server on the port it was told."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     port = int(os.environ["LIMELIGHT_GATEWAY_LISTEN"].rpartition(":")[2])
-    with serving(StandIn(), port) as address:
-        print(json.dumps({"event": "listening", "address": address, "metrics": ""}), flush=True)
+    with serving(StandIn(), port, share=True) as address:
+        told = {"event": "listening", "address": address, "direct": address, "metrics": ""}
+        print(json.dumps(told), flush=True)
         time.sleep(600)
 
 

@@ -2,7 +2,9 @@
 
 import socket
 
-from services.local.ports import free_ports, is_free, preferred
+import pytest
+
+from services.local.ports import free_ports, is_free, preferred, reserve
 
 
 def test_a_taken_port_is_not_preferred() -> None:
@@ -12,6 +14,22 @@ def test_a_taken_port_is_not_preferred() -> None:
         assert preferred(port) == 0
     assert preferred(port) == port
     assert preferred(0) == 0
+
+
+def test_a_reserved_port_is_shared_by_those_who_say_so_alone() -> None:
+    with reserve("127.0.0.1", 0) as held:
+        address = held.getsockname()
+        assert not is_free(address[1])
+        with pytest.raises(OSError, match="in use"):
+            reserve(*address)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        # Two that share it, one after the other, and nobody else while they listen.
+        for _ in range(2):
+            with socket.create_server(address, reuse_port=True):
+                socket.create_connection(address).close()
+                with pytest.raises(OSError, match="in use"):
+                    reserve(*address)
 
 
 def test_free_ports_are_different() -> None:

@@ -53,11 +53,16 @@ class Life:
 
 @asynccontextmanager
 async def living(
-    tmp_path: Path, how: str = "well", port: int = 0, gateway: tuple[str, ...] = GATEWAY
+    tmp_path: Path,
+    how: str = "well",
+    port: int = 0,
+    gateway: tuple[str, ...] = GATEWAY,
+    gateways: int = 1,
 ) -> AsyncIterator[Life]:
     folder = StackFolder(tmp_path, "test")
     folder.make()
-    life = Life(folder, how, StackConfig(name="test", port=port, metrics_port=0), gateway)
+    config = StackConfig(name="test", port=port, metrics_port=0, gateways=gateways)
+    life = Life(folder, how, config, gateway)
     try:
         yield life
     finally:
@@ -107,6 +112,23 @@ async def test_nothing_of_the_current_folder_is_imported(
     async with living(tmp_path, gateway=("-c", program)) as life:
         await life.until(ready)
     assert sorted(path.name for path in here.iterdir()) == ["psutil.py"]
+
+
+@pytest.mark.slow
+async def test_two_gateways_at_one_address_are_kept_apart(tmp_path: Path) -> None:
+    async with living(tmp_path, gateways=2) as life:
+        first = await life.until(ready)
+        os.kill(first.processes["gateway-2"].pid, signal.SIGKILL)
+        again = await life.until(
+            lambda state: state.processes["gateway-2"] != first.processes["gateway-2"]
+        )
+        assert again.restarts == {"gateway-2": 1}
+        assert again.fault is not None
+        assert again.fault.what == "gateway 2 ended (exit code -9)"
+        assert again.fault.log == str(life.folder.gateway_log(2))
+        assert again.processes["gateway"] == first.processes["gateway"]
+        # The other one answers at the address they share.
+        assert await asyncio.to_thread(check, first.addresses["gateway"]) == "serving"
 
 
 @pytest.mark.slow
