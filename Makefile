@@ -162,6 +162,10 @@ bench-video: $(READY) ## Measure videos: time by stage, 3,000 frames, eight sess
 loadtest: $(READY) ## Ask for more than can be answered: goodput, refusals, recovery (out/loadtest.html)
 	$(BIN)/python -m loadtest.overload
 
+.PHONY: chaos
+chaos: $(READY) ## End and halt parts of a local stack under calls (out/chaos.html; the table in docs/faults.md)
+	$(BIN)/python -m loadtest.chaos --document docs/faults.md
+
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 # What builds images, and what else it is to be told: `--network host`, a CA bundle for a package

@@ -81,7 +81,7 @@ def page(kinds: Iterable[KindMeasured], machine: str) -> str:
         )
         parts.append(f"<h2>{html.escape(_title(kind))}</h2><table><tr>{head}</tr>{body}</table>")
         for figure in (_shares(kind), _courses(kind)):
-            parts.append(f'<p><img alt="" src="data:image/png;base64,{_png(figure)}"></p>')
+            parts.append(f'<p><img alt="" src="data:image/png;base64,{png_text(figure)}"></p>')
     return "\n".join(parts)
 
 
@@ -123,7 +123,8 @@ def _courses(kind: KindMeasured) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> str:
+def png_text(figure: Figure) -> str:
+    """The figure as a PNG in base64, for a page that holds its pictures."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return base64.b64encode(buffer.getvalue()).decode()

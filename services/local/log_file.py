@@ -1,5 +1,6 @@
 """A log of bounded size: when it is full it becomes `NAME.1`, and the one before `NAME.2`."""
 
+import contextlib
 from pathlib import Path
 
 MAX_BYTES = 16 << 20
@@ -20,7 +21,14 @@ class LogFile:
         self._handle = path.open("ab", buffering=0)
 
     def write(self, piece: bytes) -> None:
-        """Append a piece, whole, to this file or to a new one."""
+        """Append a piece, whole, to this file or to a new one; nothing where the disk is full.
+
+        Whoever writes here must not end for want of a log.
+        """
+        with contextlib.suppress(OSError):
+            self._append(piece)
+
+    def _append(self, piece: bytes) -> None:
         held = self._handle.tell()
         if held and held + len(piece) > self._max_bytes:
             self._handle.close()

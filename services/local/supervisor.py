@@ -458,7 +458,9 @@ class Supervisor:
 
     def _change(self, **changes: Any) -> None:
         self._state = dataclasses.replace(self._state, **changes)
-        self._folder.write(self._state)
+        # A full disk must not end a stack that works; what is told of it is then old.
+        with contextlib.suppress(OSError):
+            self._folder.write(self._state)
         self._on_change(self._state)
 
 

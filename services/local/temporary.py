@@ -22,12 +22,21 @@ def temporary_stack(config: StackConfig, on_change: OnChange) -> Iterator[StackS
     Raises:
         StartFailed: the stack did not start.
     """
+    with watched_stack(config, on_change) as stack:
+        state = stack.folder.read()
+        assert state is not None
+        yield state
+
+
+@contextmanager
+def watched_stack(config: StackConfig, on_change: OnChange) -> Iterator[Stack]:
+    """The same for who reads the stack's state again and again."""
     with tempfile.TemporaryDirectory(prefix="limelight-stack-") as root:
         stack = Stack(Path(root), config.name)
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            state, _ = stack.start(replace(config, port=0, metrics_port=0), on_change)
-            yield state
+            stack.start(replace(config, port=0, metrics_port=0), on_change)
+            yield stack
         finally:
             stack.stop()
             signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,103 @@
+"""`python -m loadtest.chaos`: assembles the faults; see the package."""
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+
+from loadtest.chaos.faults import FAULTS, NOT_TRIED, LocalFault
+from loadtest.chaos.parts import NoSuchPart
+from loadtest.chaos.report import page, rows, show, write_into
+from loadtest.chaos.trials import Chaos, StackEnded, Trial
+from loadtest.pictures import Album
+from services.cli.console import Exit, err, fail, out
+from services.cli.starting import starting
+from services.codecs import strict_json
+from services.local.models import StackEngine, stack_config
+from services.local.temporary import watched_stack
+from training.world.splits import HELD_OUT
+
+_ORIGINALS = 24
+
+
+def main(
+    engine: Annotated[
+        StackEngine, typer.Option(help="What runs the models; transformers: the tiny checkpoints.")
+    ] = StackEngine.FAKE,
+    rate: Annotated[float, typer.Option(min=0.5, help="Calls a second.")] = 10.0,
+    gateways: Annotated[int, typer.Option(min=1, max=8, help="Gateways of the stack.")] = 2,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Faults whose names hold this; may be repeated.")
+    ] = None,
+    folder: Annotated[Path, typer.Option("--out", help="Where the results go.")] = Path("out"),
+    document: Annotated[
+        Path | None,
+        typer.Option(help="A document whose table, between its markers, is replaced."),
+    ] = None,
+) -> None:
+    """Let parts of a local stack end and stand still under steady calls, one after the other."""
+    chosen = [fault for fault in FAULTS if not only or any(part in fault.name for part in only)]
+    if not chosen:
+        fail(f"no fault has {' or '.join(only or ())} in its name", Exit.USAGE)
+    busy = psutil.cpu_percent(1) / 100 * (os.cpu_count() or 1)
+    machine = (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {busy:.1f} of them busy "
+        f"before, callers and stack on the same machine; engine {engine.value}, {gateways} "
+        f"gateways, {rate:g} calls a second with phrases"
+    )
+    console = err()
+    album = Album(HELD_OUT[-_ORIGINALS:])
+    _ = album.originals
+    with starting(console) as on_change:
+        config = replace(stack_config("chaos", engine=engine), gateways=gateways)
+        with watched_stack(config, on_change) as stack:
+            read = stack.folder.read
+            chaos = Chaos(read, album, rate, lambda text: console.print(f"[dim]{text}"))
+            trials = asyncio.run(_all(chaos, chosen))
+    told = rows(trials, NOT_TRIED)
+    show(told, out())
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "machine": machine,
+        "faults": [
+            {
+                "fault": trial.fault.name,
+                "promise": trial.fault.promise,
+                "calls": len(trial.load.samples),
+                "lost": trial.lost,
+                "errors": trial.load.errors,
+                "slowest_s": round(trial.slowest_s, 2),
+                "recovered_s": round(trial.recovered_s, 2),
+                "kept": trial.kept,
+            }
+            for trial in trials
+        ],
+        "not_tried": NOT_TRIED,
+    }
+    (folder / "chaos.json").write_text(strict_json.dumps(figures, indent=2) + "\n", "utf-8")
+    (folder / "chaos.html").write_text(page(trials, told, machine), "utf-8")
+    if document is not None:
+        write_into(document, told, machine)
+    if broken := [trial.fault.name for trial in trials if not trial.kept]:
+        fail(f"promises not kept: {'; '.join(broken)}", Exit.FAILED)
+
+
+async def _all(chaos: Chaos, faults: list[LocalFault]) -> list[Trial]:
+    trials: list[Trial] = []
+    await chaos.well()
+    for fault in faults:
+        try:
+            trials.append(await chaos.run(fault))
+        except (StackEnded, NoSuchPart) as exc:  # what was measured is still told
+            err().print(f"[red]{exc}: {fault.name!r} and what follows were not tried")
+            break
+    return trials
+
+
+if __name__ == "__main__":
+    typer.run(main)
