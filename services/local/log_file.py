@@ -31,12 +31,12 @@ class LogFile:
     def _append(self, piece: bytes) -> None:
         held = self._handle.tell()
         if held and held + len(piece) > self._max_bytes:
-            self._handle.close()
             for number in range(self._kept, 0, -1):
                 before = self._numbered(number - 1)
                 if before.exists():
                     before.replace(self._numbered(number))
-            self._handle = self._path.open("wb", buffering=0)
+            full, self._handle = self._handle, self._path.open("wb", buffering=0)
+            full.close()
         self._handle.write(piece)
 
     def close(self) -> None:

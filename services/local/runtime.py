@@ -68,9 +68,9 @@ RUNTIME = RuntimeProfile(
             # Seconds until a proxy that is not ready is killed: 5 by default, too few to import it
             # on a busy machine.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-            # A proxy that was killed is replaced after three checks that fail at once: 5 s after its
-            # death, where Serve's own 10 s between them made it 24. One that is only slow may be
-            # silent as long as before, three times the limit and the time between: 49 s.
+            # A proxy that was killed is replaced after three checks, which fail at once: calls are
+            # answered 9 s after its death, where Serve's own 10 s between checks made it 24. One
+            # that is only slow may be silent as long as before, three limits and two gaps: 49 s.
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "15",
             # Ray starts its workers at nice 15, so that all else on a machine goes first. Replicas

@@ -218,6 +218,41 @@ async def test_nobody_notices_that_connections_end_and_gateways_change(
 
 
 @pytest.mark.slow
+async def test_nobody_notices_that_one_of_two_gateways_at_an_address_leaves(
+    peers: Peers, picture: bytes, workers: Nursery
+) -> None:
+    peers.things = {"cat": [detection(0, 0, 9, 9)]}
+    shared = {"share_port": True, "direct_listen": "127.0.0.1:0"}
+    first = await start(make_settings(peers, **shared), workers)
+    second = await start(make_settings(peers, listen=first.address, **shared), workers)
+    assert second.address == first.address
+    assert len({first.address, first.direct_address, second.direct_address}) == 3
+    answered, loading = 0, True
+
+    async def call_on(client: AsyncClient) -> None:
+        nonlocal answered
+        while loading:
+            answered += len((await client.segment(picture, phrases=["cat"])).instances)
+
+    def images(gateway: Gateway) -> float:
+        return gateway.metrics.registry.get_sample_value("limelight_images_total") or 0
+
+    async with AsyncClient(first.address) as client:
+        callers = [asyncio.create_task(call_on(client)) for _ in range(4)]
+        await until(lambda: images(first) or images(second))
+        called, other = (first, second) if images(first) else (second, first)
+        await called.drain()
+        goal = answered + 20
+        await until(lambda: answered >= goal)
+        loading = False
+        await asyncio.gather(*callers)
+    assert images(other) >= 16
+    async with grpc.aio.insecure_channel(other.direct_address) as channel:
+        assert await health_of(channel, "") == [True]
+    await other.drain()
+
+
+@pytest.mark.slow
 async def test_a_stream_outlives_the_age_of_its_connection(
     peers: Peers, picture: bytes, workers: Nursery
 ) -> None:

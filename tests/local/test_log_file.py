@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from services.local.log_file import LogFile, clear
 
 
@@ -43,3 +45,12 @@ def test_clearing_removes_those_before(tmp_path: Path) -> None:
     clear(tmp_path / "a.log")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.log", "a.log.txt"]
     assert (tmp_path / "a.log").read_bytes() == b""
+
+
+def test_a_full_disk_loses_lines_and_ends_nobody() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    log = LogFile(full)
+    log.write(b"a line\n")
+    log.close()
