@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from loadtest.chaos.faults import FAULTS, NOT_TRIED, LocalFault
 from loadtest.chaos.parts import NoSuchPart
-from loadtest.chaos.report import page, rows, show, write_into
+from loadtest.chaos.report import page, rows, show, to_dict, write_into
 from loadtest.chaos.trials import Chaos, StackEnded, Trial
 from loadtest.pictures import Album
 from services.cli.console import Exit, err, fail, out
@@ -58,36 +59,32 @@ def main(
         with watched_stack(config, on_change) as stack:
             read = stack.folder.read
             chaos = Chaos(read, album, rate, lambda text: console.print(f"[dim]{text}"))
-            trials = asyncio.run(_all(chaos, chosen))
+            # After each, so that a run that is ended early has told what it saw.
+            trials = asyncio.run(
+                _all(chaos, chosen, lambda so_far: _write(folder, so_far, machine))
+            )
     told = rows(trials, NOT_TRIED)
     show(told, out())
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "machine": machine,
-        "faults": [
-            {
-                "fault": trial.fault.name,
-                "promise": trial.fault.promise,
-                "calls": len(trial.load.samples),
-                "lost": trial.lost,
-                "errors": trial.load.errors,
-                "slowest_s": round(trial.slowest_s, 2),
-                "recovered_s": round(trial.recovered_s, 2),
-                "kept": trial.kept,
-            }
-            for trial in trials
-        ],
-        "not_tried": NOT_TRIED,
-    }
-    (folder / "chaos.json").write_text(strict_json.dumps(figures, indent=2) + "\n", "utf-8")
-    (folder / "chaos.html").write_text(page(trials, told, machine), "utf-8")
     if document is not None:
         write_into(document, told, machine)
     if broken := [trial.fault.name for trial in trials if not trial.kept]:
         fail(f"promises not kept: {'; '.join(broken)}", Exit.FAILED)
 
 
-async def _all(chaos: Chaos, faults: list[LocalFault]) -> list[Trial]:
+def _write(folder: Path, machine: str, trials: list[Trial]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "machine": machine,
+        "faults": [to_dict(trial) for trial in trials],
+        "not_tried": NOT_TRIED,
+    }
+    (folder / "chaos.json").write_text(strict_json.dumps(figures, indent=2) + "\n", "utf-8")
+    (folder / "chaos.html").write_text(page(trials, rows(trials, NOT_TRIED), machine), "utf-8")
+
+
+async def _all(
+    chaos: Chaos, faults: list[LocalFault], write: Callable[[list[Trial]], None]
+) -> list[Trial]:
     trials: list[Trial] = []
     await chaos.well()
     for fault in faults:
@@ -96,6 +93,7 @@ async def _all(chaos: Chaos, faults: list[LocalFault]) -> list[Trial]:
         except (StackEnded, NoSuchPart) as exc:  # what was measured is still told
             err().print(f"[red]{exc}: {fault.name!r} and what follows were not tried")
             break
+        write(trials)
     return trials
 
 

@@ -36,6 +36,20 @@ def seen(trial: Trial) -> str:
     return ", ".join(parts)
 
 
+def to_dict(trial: Trial) -> dict[str, object]:
+    """The figures of one fault, for a file."""
+    return {
+        "fault": trial.fault.name,
+        "promise": trial.fault.promise,
+        "calls": len(trial.load.samples),
+        "lost": trial.lost,
+        "errors": trial.load.errors,
+        "slowest_s": round(trial.slowest_s, 2),
+        "recovered_s": round(trial.recovered_s, 2),
+        "kept": trial.kept,
+    }
+
+
 def show(table_rows: Sequence[tuple[str, ...]], console: Console) -> None:
     """The table in a terminal."""
     table = Table(*COLUMNS, title="Faults under steady calls")
