@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -60,9 +61,7 @@ def main(
             read = stack.folder.read
             chaos = Chaos(read, album, rate, lambda text: console.print(f"[dim]{text}"))
             # After each, so that a run that is ended early has told what it saw.
-            trials = asyncio.run(
-                _all(chaos, chosen, lambda so_far: _write(folder, so_far, machine))
-            )
+            trials = asyncio.run(_all(chaos, chosen, partial(_write, folder, machine)))
     told = rows(trials, NOT_TRIED)
     show(told, out())
     if document is not None:
