@@ -5,8 +5,11 @@ attention. Compared with ``facebook/sam3`` memory attention has 2 layers instead
 3 recent frames instead of 6, masks enter the memory in two steps of 4 instead of four of 2, and are
 mixed with the picture by one block instead of two: these four are most of the tracker's cost.
 Tracked frames get one mask instead of the best of three, since an object that is known by its
-memory is not ambiguous. A detection that meets an object confirms it in every frame instead of
-every sixteenth, and shows: the detector's outlines are better, and what is remembered drifts less.
+memory is not ambiguous.
+
+A detection that meets an object is shown and remembered in its place, in every frame instead of
+every sixteenth: the detector's outlines are better, and what is remembered does not drift. What no
+detection meets for some frames is not shown. Chosen on validation clips.
 """
 
 from transformers import Sam3Config, Sam3VideoConfig
@@ -71,7 +74,11 @@ def tiny_video_config(detector: Sam3Config) -> Sam3VideoConfig:
         tracker_config=tracker.to_dict(),
         low_res_mask_size=4 * grid,
         recondition_every_nth_frame=1,
-        high_conf_thresh=0.4,
-        high_iou_thresh=0.3,
+        recondition_on_trk_masks=False,
+        high_conf_thresh=0.0,
+        high_iou_thresh=0.1,
+        suppress_unmatched_only_within_hotstart=False,
+        init_trk_keep_alive=4,
+        max_trk_keep_alive=6,
         initializer_range=_SPREAD,
     )

@@ -15,6 +15,7 @@ from training.tracker.tracking import FrameTrack
 
 WEIGHTS = {"focal": 20.0, "dice": 1.0, "iou": 1.0, "score": 1.0}
 LEAST_CELLS = 3.0  # of coverage from which an object counts as seen
+_HIDDEN = 1.5  # how much more being hidden counts, which is rare
 
 
 def tracking_losses(track: FrameTrack, coverage: Tensor) -> Mapping[str, Tensor]:
@@ -30,7 +31,8 @@ def tracking_losses(track: FrameTrack, coverage: Tensor) -> Mapping[str, Tensor]
     truth = coverage.flatten(1)
     cells = truth.sum(1)
     seen = (cells >= LEAST_CELLS).float()
-    known = ((cells >= LEAST_CELLS) | (cells == 0)).float()
+    # Wrongly taken for seen, an object behind its like takes the other's place: ids swap.
+    weight = seen + _HIDDEN * (cells == 0).float()
     logits = track.masks.flatten(2)
     target = truth[:, None].expand_as(logits)
     likelihood = logits.sigmoid()
@@ -53,7 +55,7 @@ def tracking_losses(track: FrameTrack, coverage: Tensor) -> Mapping[str, Tensor]
         "focal": (focal[row, best] * seen).sum() / count,
         "dice": (dice[row, best] * seen).sum() / count,
         "iou": (distance * seen).sum() / count,
-        "score": (score * known).sum() / known.sum().clamp(min=1),
+        "score": (score * weight).sum() / weight.sum().clamp(min=1),
         "mean_iou": (iou[row, track.chosen] * seen).sum() / count,
     }
 

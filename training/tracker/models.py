@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase, Sam3Model, Sam3VideoModel
 from services.replica.checkpoints import SAM3, SAM3_VIDEO, read_config
 from services.replica.loading import load_model, load_tokenizer, located
 from training.tracker.config import tiny_video_config
+from training.tracker.starting import propagating, standardize
 
 # Branches that transformers starts at nothing; from nothing they would learn late.
 _SCALE = 0.3
@@ -42,6 +43,7 @@ def new_model(detector: str, seed: int) -> tuple[Sam3VideoModel, PreTrainedToken
             block.scale.fill_(_SCALE)
         # Most objects are there; taken for hidden, their masks would never reach the memory.
         tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)
+        propagating(tracker)
         for code in (
             tracker.memory_temporal_positional_encoding,
             tracker.no_memory_embedding,
@@ -64,7 +66,9 @@ def open_checkpoint(source: str, seed: int = 0) -> tuple[Sam3VideoModel, PreTrai
     """
     config = read_config(located(source, SAM3), SAM3)
     if config["model_type"] not in SAM3_VIDEO.model_types:
-        return new_model(source, seed)
+        model, tokenizer = new_model(source, seed)
+        standardize(model)
+        return model, tokenizer
     model = load_model(Sam3VideoModel, source, SAM3_VIDEO, dtype=torch.float32)
     return model, load_tokenizer(source)
 

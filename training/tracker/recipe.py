@@ -9,7 +9,7 @@ from training.kit.recipe import Recipe, number
 class TrackerRecipe(Recipe):
     """See `Recipe`; a batch is of objects, each followed through its frames."""
 
-    steps: int | None = number(1_700, "optimizer steps")
+    steps: int | None = number(1_400, "optimizer steps")
     batch: int = number(16, "objects in a batch")
     learning_rate: float = number(3.0e-3, "peak learning rate of AdamW", float)
     weight_decay: float = number(0.02, "of matrices", float)
@@ -20,18 +20,18 @@ class TrackerRecipe(Recipe):
     warm_up: float = number(0.03, "share of the run in which the rate rises to its peak", float)
     ema: float = number(0.995, "decay of the weights' exponential moving average", float)
     pairs_until: float = number(
-        0.3, "share of the run that follows objects through two frames only", float
+        0.62, "share of the run that follows objects through two frames only", float
     )
     frames: int = number(4, "frames that an object is followed through after that")
-    long_frames: int = number(6, "the same after --long-from")
+    long_frames: int = number(8, "the same after --long-from; windows are two frames longer")
     long_from: float = number(
-        0.6, "share of the run after which objects are followed longer", float
+        1.0, "share of the run after which objects are followed longer", float
     )
     pool: int = number(800, "windows of frames to draw from, the latest")
-    fresh: float = number(0.25, "new windows a step", float)
-    first: int = number(80, "windows before the first step")
+    fresh: float = number(0.5, "new windows a step", float)
+    first: int = number(240, "windows before the first step")
     workers: int = number(0, "processes that draw windows; 0 draws them in between")
-    validate_every: int = number(500, "steps between two validations")
+    validate_every: int = number(700, "steps between two validations")
     validation_scenes: int = number(24, "held-out clips in a validation; 0 does without")
     log_every: int = number(20, "steps between two lines of the log")
     seed: int = number(1, "of random weights")
@@ -52,8 +52,7 @@ GPU = replace(
     pairs_until=0.1,
     frames=8,
     long_frames=14,
-    learning_rate=1.5e-3,
-    muon_learning_rate=2.0e-3,
+    long_from=0.6,
     pool=4_000,
     fresh=8.0,
     first=400,

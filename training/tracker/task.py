@@ -17,11 +17,12 @@ from training.tracker.models import export, trainable
 from training.tracker.pool import WindowPool
 from training.tracker.prompts import box_points, inner_points, perturbed
 from training.tracker.recipe import TrackerRecipe
-from training.tracker.sampling import Correction, FirstPrompt, TrackingChoice, choose
+from training.tracker.sampling import FirstPrompt, Remembered, TrackingChoice, choose
 from training.tracker.tracking import BatchedTracker, FrameFeatures, FrameTrack, Memory
 from training.tracker.windows import FULL, WindowSizes
 
 _STRENGTH = 0.35  # of perturbed masks at most
+_MISSED = 0.1  # share of objects that are not detected where others are
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class TrackingBatch:
         slot: of each object, ``[n]``.
         coverage: ``[t, n, m, m]``, 0 to 1.
         choice: what was drawn.
-        prompt: the first frame's masks, ``[n, 1, m, m]``.
-        again: the masks of the frame that is corrected, likewise.
+        strength: of what a detector's masks are off by, ``[t, n]``.
+        detected: whether it finds each, ``[t, n]``.
     """
 
     tokens: Tensor
     slot: Tensor
     coverage: Tensor
     choice: TrackingChoice
-    prompt: Tensor
-    again: Tensor
+    strength: Tensor
+    detected: Tensor
 
 
 class TrackerTask(TrainingTask):
@@ -159,25 +160,34 @@ class TrackerTask(TrainingTask):
     ) -> FrameTrack:
         """One frame: prompted, corrected or propagated; and what is remembered of it."""
         choice, tracker = batch.choice, self.tracker
-        corrected = frame == choice.corrected and frame > 0
-        given = frame == 0 or (corrected and choice.correction is Correction.MASK)
-        if given and (frame > 0 or choice.prompt is FirstPrompt.MASK):
-            shown = batch.again if frame else batch.prompt
+        remembered = choice.remembered[frame]
+        given = remembered is Remembered.SHOWN
+        prompted = given or (frame == 0 and choice.prompt is FirstPrompt.MASK)
+        last = frame + 1 == choice.length
+        if prompted or (remembered is Remembered.DETECTED and not last):
+            shown = perturbed(batch.coverage[frame], batch.strength[frame])
+        if prompted:
             track, mask = tracker.shown_mask(at, shown)
-            seen = shown.flatten(1).amax(1) > 0
-        else:
-            if given:
-                size = tracker.tracker.image_size
-                made = box_points if choice.prompt is FirstPrompt.BOX else inner_points
-                track = tracker.shown_points(at, *made(batch.coverage[0], size))
-            else:
-                track = tracker.propagated(at, memory, frame, choice.kept)
+        elif frame == 0:
+            size = tracker.tracker.image_size
+            made = box_points if choice.prompt is FirstPrompt.BOX else inner_points
+            track = tracker.shown_points(at, *made(batch.coverage[0], size))
             mask = track.mask[:, None]
+        else:
+            track = tracker.propagated(at, memory, frame, choice.kept)
+            mask = track.mask[:, None]
+        if not last:
+            # What is remembered is taken as it is: through many frames' masks gradients explode.
+            mask = mask.detach()
+            if remembered is Remembered.DETECTED:
+                # `Sam3VideoModel` puts 0 and 1 where logits are expected.
+                found = batch.detected[frame] & (shown.flatten(1).amax(1) > 0)
+                own = track.mask.detach()[:, None]
+                mask = torch.where(found[:, None, None, None], shown, own)
             seen = (mask > 0).flatten(1).any(1)
-        if frame + 1 < choice.length:
             memory.features[frame] = tracker.remember(at, mask, seen, given=given)
         memory.pointers[frame] = track.pointer
-        if given or corrected:
+        if frame == 0 or remembered is not Remembered.OWN:
             memory.conditioning.add(frame)
         return track
 
@@ -185,17 +195,14 @@ class TrackerTask(TrainingTask):
         pool = self.pool
         device = pool.device
         rows = torch.from_numpy(choice.windows % pool.capacity).to(device)
-        starts = torch.from_numpy(choice.starts).to(device)
+        frames = torch.from_numpy(choice.frames).to(device)
         slot = torch.from_numpy(choice.slot).to(device)
         row = torch.from_numpy(choice.row).to(device)
-        frames = torch.arange(choice.length, device=device)[:, None]
-        tokens = pool.tokens[rows[None], starts[None] + frames].flatten(0, 1).float()
-        at = starts[slot][None] + frames
+        tokens = pool.tokens[rows[None], frames].flatten(0, 1).float()
+        at = frames[:, slot]
         coverage = pool.coverage[rows[slot][None], row[None], at].float() / FULL
-        masks = []
-        for frame in (0, choice.corrected):
-            truth = coverage[frame]
-            # A third are true, the others wander by up to the full strength.
-            strength = (torch.rand(len(truth)) * 1.5 - 0.5).clamp(min=0).to(device) * _STRENGTH
-            masks.append(perturbed(truth, strength))
-        return TrackingBatch(tokens, slot, coverage, choice, *masks)
+        # A third are true, the others wander by up to the full strength.
+        shape = coverage.shape[:2]
+        strength = (torch.rand(shape) * 1.5 - 0.5).clamp(min=0).to(device) * _STRENGTH
+        detected = (torch.rand(shape) > _MISSED).to(device)
+        return TrackingBatch(tokens, slot, coverage, choice, strength, detected)

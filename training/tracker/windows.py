@@ -84,7 +84,7 @@ def _drawn(clip: Clip, indices: list[int], sizes: WindowSizes, quality: int | No
     visibility = np.zeros((len(ids), count), np.float32)
     for at, frame in enumerate(clip.frames(indices)):
         image = frame.image if quality is None else recompressed(frame.image, quality)
-        scaled = to_model_input(np.ascontiguousarray(image), sizes.image)
+        scaled = to_model_input(np.array(image), sizes.image)
         pixels[at] = scaled.permute(1, 2, 0).numpy()
         for row, number in enumerate(ids):
             visibility[row, at] = frame.visibility.get(number, 0.0)

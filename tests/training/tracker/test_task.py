@@ -13,7 +13,7 @@ from services.segmenter.video.settings import VideoSettings
 from training.tracker.losses import total, tracking_losses
 from training.tracker.models import open_checkpoint
 from training.tracker.recipe import SCRATCH
-from training.tracker.sampling import Correction, choose
+from training.tracker.sampling import FirstPrompt, Remembered, choose
 from training.tracker.task import TrackerTask
 from training.tracker.tracking import FrameTrack, Memory
 from training.tracker.train import DETECTOR, command_parser, opened
@@ -68,7 +68,10 @@ def test_a_step_learns_what_it_saw(task: TrackerTask) -> None:
             parameter.copy_(value)
 
 
-def test_the_engine_tracks_as_training_does(task: TrackerTask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Remembered.SHOWN, Remembered.DETECTED])
+def test_the_engine_tracks_as_training_does(
+    task: TrackerTask, tmp_path: Path, kind: Remembered
+) -> None:
     """The same weights, shown a mask and asked for the next frame, give the same logits."""
     task.export(tmp_path / "tracker", final=True)
     engine = TransformersVideoEngine(VideoSettings(model=str(tmp_path / "tracker"), device="cpu"))
@@ -80,7 +83,9 @@ def test_the_engine_tracks_as_training_does(task: TrackerTask, tmp_path: Path) -
 
     first, second = engine.encode_frames(images)
     (begun,) = engine.prompt([ObjectStart(first, mask)])
-    (memory,) = engine.memorize([Observation(first, begun.logits, True, True)])
+    shown_again = mask * 20 - 10 if kind is Remembered.SHOWN else mask
+    hard = kind is Remembered.SHOWN
+    (memory,) = engine.memorize([Observation(first, shown_again, True, hard)])
     pointers = ((1, begun.pointer),)
     recall = ObjectRecall(second, ((0, memory),), pointers, engine.describe().pointers)
     (served,) = engine.track([recall])
@@ -91,9 +96,12 @@ def test_the_engine_tracks_as_training_does(task: TrackerTask, tmp_path: Path) -
         one, two = (features.of(torch.tensor([index])) for index in (0, 1))
         shown = torch.from_numpy(mask)[None, None]
         track, given = task.tracker.shown_mask(one, shown)
+        again = given if kind is Remembered.SHOWN else shown
         remembered = Memory(conditioning={0})
         seen = torch.tensor([True])
-        remembered.features[0] = task.tracker.remember(one, given, seen, given=True)
+        # The engine keeps memories in half precision.
+        kept = task.tracker.remember(one, again, seen, given=hard).bfloat16().float()
+        remembered.features[0] = kept
         remembered.pointers[0] = track.pointer
         trained = task.tracker.propagated(two, remembered, 1)
     low = torch.nn.functional.interpolate(
@@ -132,14 +140,34 @@ def test_objects_are_followed_from_where_they_are_seen() -> None:
     visibility = np.zeros((2, 6, 8), np.float32)
     visibility[0, 0] = 1.0
     visibility[1, 2, 3:] = 1.0
-    corrections = set()
+    steps, remembered = set(), set()
     for seed in range(60):
-        choice = choose(np.random.default_rng(seed), [0, 1], visibility, 4, 5, 4)
+        choice = choose(np.random.default_rng(seed), [0, 1], visibility, 4, 3, 4)
         for slot, row in zip(choice.slot, choice.row, strict=True):
-            assert visibility[choice.windows[slot], row, choice.starts[slot]] > 0
-        assert (choice.corrected > 0) == (choice.correction is not Correction.NONE)
-        corrections.add(choice.correction)
-    assert corrections == set(Correction)
+            assert visibility[choice.windows[slot], row, choice.frames[0, slot]] > 0
+        assert choice.frames.shape == (choice.length, len(choice.windows))
+        assert choice.frames.min() >= 0
+        assert choice.frames.max() < 8
+        assert len(choice.remembered) == choice.length
+        shown = choice.remembered[0] in (Remembered.SHOWN, Remembered.DETECTED)
+        assert shown == (choice.prompt is FirstPrompt.MASK)
+        steps.update(np.unique(np.diff(choice.frames, axis=0)).tolist())
+        remembered.update(choice.remembered[1:])
+    assert steps == {1, 2, 3}
+    assert remembered == set(Remembered)
+
+
+def test_objects_that_come_back_are_looked_for() -> None:
+    """One window of two holds a return; it is seen first and last, and hidden in between."""
+    visibility = np.ones((2, 6, 8), np.float32)
+    visibility[1, 2, 2:6] = 0.0
+    back = 0
+    for seed in range(20):
+        choice = choose(np.random.default_rng(seed), [0, 1], visibility, 8, 4, 4)
+        for slot, frames in enumerate(choice.frames.T):
+            seen = visibility[choice.windows[slot], 2, frames]
+            back += seen.tolist() == [1, 0, 0, 1]
+    assert back > 40
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path: Path) -> None:
