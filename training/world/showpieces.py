@@ -101,14 +101,14 @@ CLIP_FRAMES, CLIP_RATE = 60, 15.0
 # frame, as shares of the width and the height.
 CLIP_CAST = (
     ("dog", 0.28, {0: (0.10, 0.76), 59: (0.90, 0.74)}),
-    ("house", 0.50, {0: (0.48, 0.62), 59: (0.48, 0.62)}),
+    ("house", 0.36, {0: (0.48, 0.68), 59: (0.48, 0.68)}),
     ("girl", 0.36, {0: (0.84, 0.30), 30: (0.76, 0.26), 59: (0.82, 0.34)}),
     ("dog", 0.26, {0: (0.22, 0.30), 14: (-0.14, 0.26), 34: (-0.14, 0.34), 59: (0.26, 0.36)}),
 )
 
 
 def walk() -> Clip:
-    """The demo's clip: one dog passes behind a tree, another leaves the frame and comes back."""
+    """The demo's clip: one dog passes behind a house, another leaves the frame and comes back."""
     concepts = Vocabulary.load().by_name
     width, height = CLIP_SIZE
     times = np.arange(CLIP_FRAMES)
