@@ -10,6 +10,7 @@ from rich.table import Table
 
 from loadtest.chaos.trials import Trial
 from loadtest.overload.report import png_text
+from training.evaluation.cards import inserted
 
 COLUMNS = ("fault", "promised", "seen")
 # Where the table stands in a document.
@@ -64,11 +65,6 @@ def write_into(document: Path, table_rows: Sequence[tuple[str, ...]], machine: s
     Raises:
         ValueError: it has no markers.
     """
-    text = document.read_text("utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{document} lacks {BEGIN} or {END}")
     lines = [
         f"| {' | '.join(COLUMNS)} |",
         "| --- | --- | --- |",
@@ -76,7 +72,8 @@ def write_into(document: Path, table_rows: Sequence[tuple[str, ...]], machine: s
         "",
         f"Seen {machine}.",
     ]
-    document.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]), "utf-8")
+    text = inserted(document.read_text("utf-8"), "\n".join(lines), BEGIN, END)
+    document.write_text(text, "utf-8")
 
 
 def page(trials: Sequence[Trial], table_rows: Sequence[tuple[str, ...]], machine: str) -> str:

@@ -22,6 +22,7 @@ from tests.cluster.conftest import (
     until,
 )
 from tests.cluster.faults import NOW, Fault, broken_promises, end, loads_of_both_kinds
+from training.evaluation.cards import inserted
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -103,10 +104,8 @@ def table() -> Iterator[list[str]]:
     yield rows
     if file := os.environ.get("LIMELIGHT_FAULTS"):
         path = Path(file)
-        before, _, rest = path.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
         lines = ["| fault | calls | promised | seen |", "| --- | --- | --- | --- |", *rows]
-        path.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]))
+        path.write_text(inserted(path.read_text(), "\n".join(lines), BEGIN, END))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])

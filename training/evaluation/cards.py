@@ -105,17 +105,17 @@ def _insert(page: Path, figures: str, begin: str = BEGIN) -> None:
     print(page)
 
 
-def inserted(page: str, figures: str, begin: str = BEGIN) -> str:
-    """`page` with `figures` between its two marks.
+def inserted(page: str, figures: str, begin: str = BEGIN, end: str = END) -> str:
+    """`page` with `figures` between the two marks.
 
     Raises:
         ValueError: the page lacks a mark.
     """
-    head, found, rest = page.partition(begin)
-    _, end, tail = rest.partition(END)
-    if not found or not end:
-        raise ValueError(f"the page lacks the line {END if found else begin!r}")
-    return f"{head}{begin}\n{figures.strip()}\n{END}{tail}"
+    head, begun, rest = page.partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not begun or not ended:
+        raise ValueError(f"the page lacks the line {end if begun else begin!r}")
+    return f"{head}{begin}\n{figures.strip()}\n{end}{tail}"
 
 
 def summary(worlds: Worlds) -> str:

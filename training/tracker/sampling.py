@@ -99,8 +99,7 @@ def choose(
         number = available[int(rng.integers(len(available)))]
         seen = visibility[number % len(visibility)]
         # Few windows hold one, so it is looked for, but not for ever.
-        returning = length > 2 and attempt < 25 * count and rng.random() < _RETURNS
-        if returning:
+        if length > 2 and attempt < 25 * count and rng.random() < _RETURNS:
             back = _return(rng, seen, length)
             if back is None:
                 continue
