@@ -41,7 +41,7 @@ from services.segmenter.settings import SegmenterSettings
 from tests.codecs.videos.clips import KINDS
 from tests.codecs.videos.hostile import gif
 from tests.conftest import wait_until
-from tests.gateway.conftest import Ask, make_settings
+from tests.gateway.conftest import Ask, make_settings, written
 from tests.gateway.peers import HEIGHT, WIDTH, Peers
 from tests.gateway.video.tracker import StandInTracker, Thing, always, serving_tracker
 
@@ -354,7 +354,20 @@ PROVOKED |= {
 }
 
 
-async def _rest(call: "grpc.aio.StreamStreamCall") -> None:  # type: ignore[type-arg]
+async def _held(
+    call: "grpc.aio.StreamStreamCall",  # type: ignore[type-arg]
+    requests: Sequence[video_pb2.TrackVideoRequest],
+    answered: int,
+    then: Sequence[video_pb2.TrackVideoRequest],
+) -> None:
+    """Send, and read until the call ends."""
+    for request in requests:
+        await written(call, request)
+    for _ in range(answered):
+        while (await call.read()).WhichOneof("event") != "frame":
+            pass
+    for request in then:
+        await written(call, request)
     while await call.read() is not grpc.aio.EOF:
         pass
 
@@ -375,15 +388,8 @@ def _stream(
             )
             async with grpc.aio.insecure_channel(gateway.address) as channel:
                 call = limelight_pb2_grpc.LimelightServiceStub(channel).TrackVideo()
-                for request in requests:
-                    await call.write(request)
-                for _ in range(answered):
-                    while (await call.read()).WhichOneof("event") != "frame":
-                        pass
-                for request in then:
-                    await call.write(request)
                 with pytest.raises(grpc.RpcError) as caught:
-                    await _rest(call)
+                    await _held(call, requests, answered, then)
                 status = rpc_status.from_call(caught.value)
             await gateway.drain()
         assert status is not None

@@ -1,6 +1,8 @@
 """A real gateway on port 0 before scripted peers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -97,3 +99,11 @@ class Ask:
         for phrase in phrases:
             task.queries.include.add(phrase=phrase)
         return task
+
+
+async def written(call: grpc.aio.StreamStreamCall, request: object) -> None:  # type: ignore[type-arg]
+    """Send one message, or nothing where the call has ended, as one that is refused at once may
+    have before its first write: who reads from it learns why.
+    """
+    with suppress(grpc.RpcError, asyncio.InvalidStateError):
+        await call.write(request)

@@ -10,7 +10,7 @@ import pytest
 from limelight.v1 import limelight_pb2_grpc, video_pb2
 from services.gateway.settings import Settings
 from tests.codecs.videos.clips import X264, Clip
-from tests.gateway.conftest import make_settings
+from tests.gateway.conftest import make_settings, written
 from tests.gateway.peers import Peers
 from tests.gateway.video.tracker import StandInTracker, Thing, always, serving_tracker
 
@@ -90,9 +90,13 @@ class Client:
     def __post_init__(self) -> None:
         self.call = self.stub.TrackVideo(timeout=self.timeout)
 
+    async def write(self, request: Request) -> None:
+        """Send one message, or nothing where the call has ended: its reader learns why."""
+        await written(self.call, request)
+
     async def start(self) -> video_pb2.TrackStarted:
         """Send the config, and wait for the answer to it."""
-        await self.call.write(Request(config=self.config))
+        await self.write(Request(config=self.config))
         return (await self.next("started")).started
 
     async def send(self, content: bytes, size: int = 4096, *, end: bool = True) -> None:
@@ -101,12 +105,12 @@ class Client:
             while self.room == 0:
                 await self.read()
             self.room -= 1
-            await self.call.write(Request(chunk=content[at : at + size]))
+            await self.write(Request(chunk=content[at : at + size]))
         if end:
             await self.end()
 
     async def end(self) -> None:
-        await self.call.write(Request(media_end=True))
+        await self.write(Request(media_end=True))
 
     async def read(self) -> Response | None:
         """The next response; None after the last. Raises what the call ends with."""
@@ -177,7 +181,7 @@ async def fill(client: Client, content: bytes) -> int:
         while client.room == 0:
             if not await _granted(client):
                 return sent
-        await client.call.write(Request(chunk=content[at : at + 2**20]))
+        await client.write(Request(chunk=content[at : at + 2**20]))
         client.room -= 1
     raise AssertionError("all of it was taken")
 

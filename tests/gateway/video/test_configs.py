@@ -128,7 +128,7 @@ async def test_a_bad_config_is_refused_by_its_field(
 ) -> None:
     wanted, reason, field = BAD[name]
     client = Client(stub, wanted)
-    await client.call.write(Request(config=wanted))
+    await client.write(Request(config=wanted))
     fault = fault_of(await refusal(client))
     assert (fault.code, fault.reason, fault.field) == (
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -166,7 +166,7 @@ async def test_a_message_in_the_wrong_place_is_refused(stub: Stub, name: str) ->
     make, field = MISPLACED[name]
     client = Client(stub, config("dog"))
     for request in make():
-        await client.call.write(request)
+        await client.write(request)
     fault = fault_of(await refusal(client))
     assert (fault.reason, fault.field) == ("MESSAGE_INVALID", field)
 
@@ -178,7 +178,7 @@ async def test_nothing_may_come_after_the_end_of_the_media(
     client = Client(stub, config("dog"))
     await client.start()
     await client.send(clip)
-    await client.call.write(Request(chunk=b"more"))
+    await client.write(Request(chunk=b"more"))
     fault = fault_of(await refusal(client))
     assert (fault.reason, fault.field) == ("MESSAGE_INVALID", "chunk")
 
@@ -192,7 +192,7 @@ async def test_more_media_than_credits_are_refused(
         client = Client(limelight_pb2_grpc.LimelightServiceStub(channel), config("dog"))
         await client.start()
         await fill(client, large_clip())
-        await client.call.write(Request(chunk=b"one too many"))
+        await client.write(Request(chunk=b"one too many"))
         fault = fault_of(await refusal(client))
         assert (fault.reason, fault.field) == ("MESSAGE_INVALID", "chunk")
     await gateway.drain()

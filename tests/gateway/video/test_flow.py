@@ -42,20 +42,20 @@ async def test_frames_wait_for_the_clients_credits(
     taken = len(tracker.groups())
     assert taken < 60
 
-    await client.call.write(Request(credits=2))
+    await client.write(Request(credits=2))
     while len(client.frames()) < 7:
         await client.read()
     await progress(client, 2)
     assert client.indices() == list(range(7))
 
-    await client.call.write(Request(credits=5))
+    await client.write(Request(credits=5))
     while len(client.frames()) < 240:
         before = len(client.frames())
         response = await client.read()
         assert response is not None
         # The last four need none: then the call may be over.
         if before < len(client.frames()) < 236:
-            await client.call.write(Request(credits=1))
+            await client.write(Request(credits=1))
     await client.rest()
     assert client.indices() == list(range(240))
     assert client.summary.frames == 240
@@ -104,7 +104,7 @@ async def test_a_client_that_sends_nothing_is_given_up(
         for first in ([], [Request(config=config("dog"))]):
             client = Client(stub, config("dog"))
             for request in first:
-                await client.call.write(request)
+                await client.write(request)
             fault = await failure(client)
             assert (fault.code, fault.reason) == (
                 grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -184,7 +184,7 @@ async def test_places_are_bounded_and_the_refusal_says_when_to_come_again(
         for client in clients:
             await client.start()
         third = Client(stub, config("dog"))
-        await third.call.write(Request(config=third.config))
+        await third.write(Request(config=third.config))
         fault = await failure(third)
         assert (fault.code, fault.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
         assert fault.retry_after_s is not None

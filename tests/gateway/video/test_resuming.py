@@ -172,7 +172,7 @@ async def test_a_client_that_comes_back_has_every_frame_once(
         before = len(first.frames())
         await first.read()
         if window and len(first.frames()) > before:
-            await first.call.write(Request(credits=1))
+            await first.write(Request(credits=1))
     started = first.events[0].started
     first.call.cancel()
     await until(lambda: tracker.live == 0)
@@ -186,7 +186,7 @@ async def test_a_client_that_comes_back_has_every_frame_once(
     while (response := await second.read()) is not None:
         # The last three need none: then the call may be over.
         if response.WhichOneof("event") == "frame" and window and len(second.frames()) < 187:
-            await second.call.write(Request(credits=1))
+            await second.write(Request(credits=1))
     assert second.indices() == list(range(50, 240))
     assert ids(first.frames()) | ids(second.frames()) == ids(whole.frames())
     assert second.summary.frames == 240
@@ -252,7 +252,7 @@ async def test_a_token_is_good_for_its_time_and_its_tenant_only(
 
 async def reason_of(stub: Stub, wanted: video_pb2.TrackConfig) -> str:
     client = Client(stub, wanted)
-    await client.call.write(Request(config=wanted))
+    await client.write(Request(config=wanted))
     with pytest.raises(grpc.RpcError) as caught:
         await client.rest()
     return fault_of(caught.value).reason

@@ -83,7 +83,7 @@ async def read_frames(client: Client, last: int) -> None:
         before = len(client.frames())
         assert await client.read() is not None
         if len(client.frames()) > before:
-            await client.call.write(Request(credits=1))
+            await client.write(Request(credits=1))
 
 
 async def finish(client: Client, content: bytes, window: int = FIELDS["frame_window"]) -> None:
@@ -203,7 +203,7 @@ async def test_plan_choice_and_changes_go_along(
         await first.send(content)
         await read_frames(first, 20)
         change = PromptChange(AddQuery(ConceptQuery("white square")), at_frame=90)
-        await first.call.write(Request(change=change_to_proto(change)))
+        await first.write(Request(change=change_to_proto(change)))
         await read_frames(first, 30)
         first.call.cancel()
         second = Client(other.stub, resumed(first, len(first.frames())))

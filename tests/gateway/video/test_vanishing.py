@@ -51,8 +51,8 @@ async def without_reading(client: Client) -> None:
     await client.start()
     content = checkered(40)
     for at in range(0, len(content), 1 << 20):
-        await client.call.write(Request(chunk=content[at : at + (1 << 20)]))
-    await client.call.write(Request(media_end=True))
+        await client.write(Request(chunk=content[at : at + (1 << 20)]))
+    await client.write(Request(media_end=True))
 
 
 async def in_live_input(client: Client) -> None:
@@ -148,7 +148,7 @@ async def test_a_slow_reader_outlives_sessions_that_take_it_for_gone(
             if before < len(client.frames()) < 120:
                 if before in (20, 60):
                     await until(lambda: not replica.service._segmenter.sessions)
-                await client.call.write(Request(credits=1))
+                await client.write(Request(credits=1))
         await client.rest()
         assert client.indices() == list(range(120))
         assert {item.object_id for frame in client.frames() for item in frame.instances} == {1}
@@ -164,7 +164,7 @@ async def send_live(client: Client, frames: int, first: int = 0) -> None:
         message = Request()
         message.frame.image.content = encode(picture(number), "png")
         message.frame.timestamp_s = number / 10
-        await client.call.write(message)
+        await client.write(message)
 
 
 def checkered(frames: int) -> bytes:
