@@ -46,6 +46,7 @@ class FakeVideoEngine(FakeSegmenterEngine):
 
     def __init__(self, settings: VideoSettings) -> None:
         super().__init__(settings)
+        self._follow_motion = bool(settings.follow_motion)
         self._track_s = chain([0.0], repeat(settings.fake_delay_s))
 
     def describe(self) -> VideoTraits:
@@ -55,7 +56,7 @@ class FakeVideoEngine(FakeSegmenterEngine):
             image_size=None,
             max_tokens=traits.max_tokens,
             count_tokens=traits.count_tokens,
-            policy=TrackingPolicy(fill_area=0),
+            policy=TrackingPolicy(fill_area=0, follow_motion=self._follow_motion),
             recent_memories=6,
             conditioning_memories=4,
             pointers=16,

@@ -33,6 +33,7 @@ from services.segmenter.video.engine import (
     TrackingPolicy,
     VideoTraits,
 )
+from services.segmenter.video.settings import VideoSettings
 
 # What a binary mask becomes as logits: close to 0 and 1 after a sigmoid.
 _MASK_SCALE, _MASK_BIAS = 20.0, -10.0
@@ -56,6 +57,10 @@ class TransformersVideoEngine(TransformersSegmenterEngine):
 
     _video: Any = None
     _tracker: Any = None
+
+    def __init__(self, settings: VideoSettings) -> None:
+        super().__init__(settings)
+        self._follow_motion = settings.follow_motion
 
     def _read(self) -> Any:
         """The detector, of which the image engine's calls are made; the rest stays here."""
@@ -87,7 +92,7 @@ class TransformersVideoEngine(TransformersSegmenterEngine):
             image_size=traits.image_size,
             max_tokens=traits.max_tokens,
             count_tokens=traits.count_tokens,
-            policy=_policy(self._video.config),
+            policy=_policy(self._video.config, self._follow_motion),
             recent_memories=int(config.num_maskmem) - 1,
             conditioning_memories=max(1, int(config.max_cond_frame_num)),
             pointers=int(config.max_object_pointers_in_encoder),
@@ -439,7 +444,10 @@ def _sines(positions: Tensor, channels: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
-def _policy(config: Any) -> TrackingPolicy:
+def _policy(config: Any, follow_motion: bool | None) -> TrackingPolicy:
+    """What a checkpoint says; `follow_motion`, unless it is None, goes before that."""
+    if follow_motion is None:
+        follow_motion = bool(getattr(config, "follow_motion", False))
     return TrackingPolicy(
         score_threshold=config.score_threshold_detection,
         nms_threshold=config.det_nms_thresh,
@@ -460,6 +468,7 @@ def _policy(config: Any) -> TrackingPolicy:
         keep_alive_counts_empty=config.decrease_trk_keep_alive_for_empty_masklets,
         occlusion_iou=config.suppress_overlapping_based_on_recent_occlusion_threshold,
         fill_area=config.fill_hole_area,
+        follow_motion=follow_motion,
     )
 
 

@@ -8,60 +8,28 @@ It changes nothing: the result says what is to be done.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.segmenter.video.components import fill_and_clean
 from services.segmenter.video.engine import Logits, TrackingPolicy
+from services.segmenter.video.identities import followed
+from services.segmenter.video.matching import (
+    FrameDetections,
+    Matches,
+    TrackRecord,
+    mask_iou,
+    matched_by_masks,
+)
+from services.segmenter.video.motion import ObjectMotion, first_motion
 
 # The logit of every pixel of a mask that gives way.
 _SUPPRESSED = np.float32(-10.0)
 # The share of its area that a mask must keep where others of its concept claim its pixels.
 _LEAST_SHARE = 0.3
 _NEVER = -1
-
-
-@dataclass(frozen=True, slots=True)
-class TrackRecord:
-    """What is counted of one object.
-
-    Attributes:
-        object_id: its id.
-        concept: what it is an instance of; see `TrackingSession`. Negative: a prompted object,
-            which is matched with no detection and never removed for want of one.
-        score: of the detection that was matched with it last.
-        first: place of the frame it was found in.
-        seen: place of the last frame in which a detection matched it, or it was prompted.
-        keep_alive: goes up with each match, down without.
-        unmatched: frames in which it was visible and matched nothing.
-        occluded: place of the last frame in which it was not visible; -1: none.
-        duplicates: (id of an older object, frames on the same detection as that).
-    """
-
-    object_id: int
-    concept: int
-    score: float
-    first: int
-    seen: int
-    keep_alive: int
-    unmatched: int = 0
-    occluded: int = _NEVER
-    duplicates: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameDetections:
-    """The detections of all concepts in one frame.
-
-    `masks` float32 (d, h, w), logits; `scores` float32 (d,), presence counted in; `concepts` int64
-    (d,).
-    """
-
-    masks: Logits
-    scores: NDArray[np.float32]
-    concepts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +51,7 @@ class NewObject:
     concept: int
     score: float
     mask: Logits
+    motion: ObjectMotion | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,17 +83,6 @@ class Association:
     over_cap: int
 
 
-@dataclass(slots=True)
-class _Matches:
-    """How detections and tracks overlap; indices into both."""
-
-    new: list[int] = field(default_factory=list)
-    unmatched: list[int] = field(default_factory=list)
-    empty: list[int] = field(default_factory=list)
-    tracks_of: dict[int, list[int]] = field(default_factory=dict)
-    confirming: dict[int, int] = field(default_factory=dict)
-
-
 def associate(
     at: int,
     records: Sequence[TrackRecord],
@@ -149,14 +107,18 @@ def associate(
         removal: whether duplicates and unmatched objects go while young.
     """
     masks = fill_and_clean(tracking.masks, policy.fill_area).copy()
-    matches = _match(records, detections, masks, policy)
+    if policy.follow_motion:
+        records, matches = followed(at, records, detections, masks, policy)
+    else:
+        matches = matched_by_masks(records, detections, masks, policy)
+    masks[matches.ghosts] = _SUPPRESSED
     updated, recalled = _counted(at, records, detections, matches, policy, removal)
     wanted = len(records) - len(recalled) + len(matches.new) - max_objects
     removed = recalled | _lost(at, updated, recalled, patience, wanted)
     removed |= _worst(updated, removed, max_objects)
     room = max(0, max_objects - len(records) + len(removed))
     kept, over_cap = _best(matches.new, detections.scores, room)
-    confirming = _confirming(at, matches, tracking, policy)
+    confirming = _confirming(at, matches, tracking, policy) | matches.corrected
     concepts = np.array([record.concept for record in records], np.int64)
     if policy.occlusion_iou > 0 and len(records):
         occluded = np.array([record.occluded for record in updated], np.int64)
@@ -171,9 +133,12 @@ def associate(
     shown = masks
     for index, detection in confirming.items():
         # The detection shows, also where the object is confirmed with its own mask.
+        mask = detections.masks[detection]
+        if index in matches.parts:
+            mask = np.where(matches.parts[index], mask, np.minimum(mask, _SUPPRESSED))
         if not policy.recondition_from_track:
-            memory[index] = (detections.masks[detection] >= 0.5).astype(np.float32)
-        shown[index] = detections.masks[detection]
+            memory[index] = (mask >= 0.5).astype(np.float32)
+        shown[index] = mask
     drawn = fill_and_clean(detections.masks[kept], policy.fill_area)
     hidden = [
         removal and policy.suppress_unmatched_always and r.unmatched > 0 and r.keep_alive <= 0
@@ -189,7 +154,13 @@ def associate(
         recalled=frozenset(recalled),
         keep_alive_initial=policy.keep_alive_initial,
         new=tuple(
-            NewObject(index, int(detections.concepts[index]), float(detections.scores[index]), mask)
+            NewObject(
+                index,
+                int(detections.concepts[index]),
+                float(detections.scores[index]),
+                mask,
+                first_motion(detections.masks[index]) if policy.follow_motion else None,
+            )
             for index, mask in zip(kept, drawn, strict=True)
         ),
         over_cap=over_cap,
@@ -214,55 +185,6 @@ def suppress_duplicates(
     return keep
 
 
-def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Intersection over union of each pair of (n, h, w) and (m, h, w): (n, m); 0 for two empty."""
-    a = first.reshape(len(first), -1).astype(np.float32)
-    b = second.reshape(len(second), -1).astype(np.float32)
-    shared = a @ b.T
-    union = a.sum(1)[:, None] + b.sum(1)[None] - shared
-    iou: NDArray[np.float32] = shared / np.maximum(union, 1)
-    return iou
-
-
-def _match(
-    records: Sequence[TrackRecord],
-    detections: FrameDetections,
-    masks: Logits,
-    policy: TrackingPolicy,
-) -> _Matches:
-    matches = _Matches()
-    # A prompted object is no detection's business.
-    found = [i for i, record in enumerate(records) if record.concept >= 0]
-    visible: NDArray[np.bool_] = np.any(masks > 0, axis=(1, 2))
-    matches.empty = [i for i in found if not visible[i]]
-    if not found:
-        # Where nothing is tracked yet, every detection is taken up, however sure.
-        matches.new = list(range(len(detections.scores)))
-        return matches
-    if not len(detections.scores):
-        matches.unmatched = [i for i in found if visible[i]]
-        return matches
-    overlap = mask_iou(detections.masks > 0, masks[found] > 0)
-    concepts = np.array([records[i].concept for i in found])
-    overlap[detections.concepts[:, None] != concepts[None]] = 0
-    matched: NDArray[np.bool_] = np.any(overlap >= policy.track_match_iou, axis=0)
-    matches.unmatched = [
-        i for i, match in zip(found, matched, strict=True) if visible[i] and not match
-    ]
-    known = (overlap >= policy.detection_match_iou).any(1)
-    is_new = (detections.scores >= policy.new_object_score) & ~known
-    matches.new = np.flatnonzero(is_new).tolist()
-    best = overlap.argmax(1)
-    sure = (detections.scores >= policy.recondition_score) & ~is_new
-    sure &= overlap.max(1) >= policy.recondition_iou
-    for detection in range(len(detections.scores)):
-        on = np.flatnonzero(overlap[detection] >= policy.detection_match_iou)
-        matches.tracks_of[detection] = [found[i] for i in on]
-        if sure[detection]:
-            matches.confirming[found[int(best[detection])]] = detection
-    return matches
-
-
 def _best(new: list[int], scores: NDArray[np.float32], room: int) -> tuple[list[int], int]:
     """The `room` best of the detections `new`, and how many are left out."""
     if len(new) <= room:
@@ -272,7 +194,7 @@ def _best(new: list[int], scores: NDArray[np.float32], room: int) -> tuple[list[
 
 
 def _confirming(
-    at: int, matches: _Matches, tracking: FrameTracking, policy: TrackingPolicy
+    at: int, matches: Matches, tracking: FrameTracking, policy: TrackingPolicy
 ) -> dict[int, int]:
     """The objects that a detection confirms in frame `at`, and the detection."""
     if policy.recondition_every <= 0 or at % policy.recondition_every:
@@ -288,7 +210,7 @@ def _counted(
     at: int,
     records: Sequence[TrackRecord],
     detections: FrameDetections,
-    matches: _Matches,
+    matches: Matches,
     policy: TrackingPolicy,
     removal: bool,
 ) -> tuple[list[TrackRecord], set[int]]:
@@ -310,7 +232,8 @@ def _counted(
             alive = max(policy.keep_alive_min, updated[index].keep_alive - 1)
             updated[index] = replace(updated[index], keep_alive=alive)
     for tracks in matches.tracks_of.values():
-        _count_duplicates(tracks, updated)
+        if not matches.parts.keys() & tracks:
+            _count_duplicates(tracks, updated)
     young = at - policy.hotstart_delay
     removed: set[int] = set()
     for index, record in enumerate(updated):

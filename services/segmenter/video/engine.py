@@ -54,6 +54,8 @@ class TrackingPolicy:
         occlusion_iou: of two objects of a phrase that overlap by this much, the one occluded last
             is hidden. 0: none.
         fill_area: holes and specks of up to this many pixels of the model's masks go. 0: none.
+        follow_motion: whether a detection is one object's at most, by motion as well as by masks
+            (`identities`); `Sam3VideoModel` has no such thing.
     """
 
     score_threshold: float = 0.5
@@ -75,6 +77,7 @@ class TrackingPolicy:
     keep_alive_counts_empty: bool = False
     occlusion_iou: float = 0.7
     fill_area: int = 16
+    follow_motion: bool = False
 
 
 @dataclass(frozen=True, slots=True)

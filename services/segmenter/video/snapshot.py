@@ -22,7 +22,6 @@ from limelight.masks import decode_rle, encode_rle
 from limelight.paths import FieldPath
 from limelight.values import RLE, Box, ConceptQuery, Exemplar
 from services.segmenter.engines import Embedding
-from services.segmenter.video.association import TrackRecord
 from services.segmenter.video.changes import (
     ObjectRemoved,
     ObjectShown,
@@ -32,7 +31,9 @@ from services.segmenter.video.changes import (
     Shape,
 )
 from services.segmenter.video.engine import Logits, VideoEngine
+from services.segmenter.video.matching import TrackRecord
 from services.segmenter.video.memory import MemoryBank, MemoryReach
+from services.segmenter.video.motion import ObjectMotion
 from services.segmenter.video.results import MaskletFrame, MaskletInstance
 from services.segmenter.video.state import TrackedConcept, TrackedObject, TrackingState
 
@@ -176,6 +177,9 @@ def _object_of(
 ) -> TrackedObject:
     fields = dict(written["record"])
     fields["duplicates"] = tuple((int(a), int(b)) for a, b in fields["duplicates"])
+    if fields["motion"] is not None:
+        pairs = {name: (float(x), float(y)) for name, (x, y) in fields["motion"].items()}
+        fields["motion"] = ObjectMotion(**pairs)
     bank = MemoryBank(reach)
     for at, memory, pointer in written["anchors"] if same else ():
         known = _embedding_of(pointer, engine)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from limelight.values import ConceptQuery
 from services.segmenter.engines import Embedding
-from services.segmenter.video.association import TrackRecord
 from services.segmenter.video.engine import Logits
+from services.segmenter.video.matching import TrackRecord
 from services.segmenter.video.memory import MemoryBank
 
 

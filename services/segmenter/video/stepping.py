@@ -19,9 +19,7 @@ from services.segmenter.engines import EXEMPLARS_ONLY, Embedding
 from services.segmenter.queries import QUERIES, exemplar_arrays
 from services.segmenter.video.association import (
     Association,
-    FrameDetections,
     FrameTracking,
-    TrackRecord,
     associate,
 )
 from services.segmenter.video.changes import (
@@ -42,6 +40,7 @@ from services.segmenter.video.engine import (
     Observation,
     TrackingPolicy,
 )
+from services.segmenter.video.matching import FrameDetections, TrackRecord
 from services.segmenter.video.memory import MemoryBank, MemoryReach
 from services.segmenter.video.results import VisibleObject
 from services.segmenter.video.stages import VideoStages
@@ -312,7 +311,9 @@ class _FrameOutcome:
         place = self._state.place
         alive = self._plan.keep_alive_initial
         for new, mask, answer in zip(self._plan.new, taken, answers, strict=True):
-            record = TrackRecord(self._next_id, new.concept, new.score, place, place, alive)
+            record = TrackRecord(
+                self._next_id, new.concept, new.score, place, place, alive, motion=new.motion
+            )
             self._next_id += 1
             self._show(record, new.mask, new.score)
             self._remember(record, None, new.mask, answer, _as_logits(mask), True, hard=True)

@@ -7,13 +7,12 @@ import numpy as np
 
 from services.segmenter.video.association import (
     Association,
-    FrameDetections,
     FrameTracking,
-    TrackRecord,
     associate,
     suppress_duplicates,
 )
 from services.segmenter.video.engine import Logits, TrackingPolicy
+from services.segmenter.video.matching import FrameDetections, TrackRecord
 
 POLICY = TrackingPolicy(fill_area=0)
 SIDE = 20

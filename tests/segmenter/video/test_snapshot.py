@@ -25,22 +25,23 @@ def told(frames: list[MaskletFrame]) -> list[tuple[int, tuple[tuple[int, int, Bo
 @pytest.mark.parametrize("options", [LIVE, SessionOptions()], ids=["live", "held back"])
 @pytest.mark.parametrize("killed", [1, 5, 17])
 @pytest.mark.parametrize("remembered", [True, False], ids=["last frame", "next frame"])
+@pytest.mark.parametrize("motion", [False, True], ids=["by masks", "by motion"])
 async def test_a_session_goes_on_with_the_ids_it_had(
-    open_video: VideoOpener, options: SessionOptions, killed: int, remembered: bool
+    open_video: VideoOpener, options: SessionOptions, killed: int, remembered: bool, motion: bool
 ) -> None:
     frames = [moving(at) for at in range(24)]
-    whole = open_video().open(QUERIES, options)
+    whole = open_video(follow_motion=motion).open(QUERIES, options)
     expected = [a for i, f in enumerate(frames) for a in await whole.add_frame(f, i)]
     expected += await whole.finish()
 
-    first = open_video().open(QUERIES, options)
+    first = open_video(follow_motion=motion).open(QUERIES, options)
     answers = []
     for index in range(killed):
         answers += await first.add_frame(frames[index], index)
     state = await first.snapshot()
     await first.add_frame(frames[killed], killed)
     await first.close()
-    second = open_video().open(options=options, state=state)
+    second = open_video(follow_motion=motion).open(options=options, state=state)
     assert second.last_index == killed - 1
     if remembered:
         await second.remember(frames[killed - 1])
@@ -48,6 +49,16 @@ async def test_a_session_goes_on_with_the_ids_it_had(
         answers += await second.add_frame(frames[index], index)
     answers += await second.finish()
     assert told(answers) == told(expected)
+
+
+async def test_how_objects_move_goes_along(open_video: VideoOpener) -> None:
+    first = open_video(follow_motion=True).open(QUERIES, LIVE)
+    for index in range(5):
+        await first.add_frame(moving(index), index)
+    second = open_video(follow_motion=True).open(options=LIVE, state=await first.snapshot())
+    motions = [[item.record.motion for item in s._state.objects] for s in (first, second)]
+    assert motions[0] == motions[1]
+    assert None not in motions[0]
 
 
 async def test_an_object_that_is_hidden_at_the_time_comes_back(open_video: VideoOpener) -> None:

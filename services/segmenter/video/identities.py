@@ -1,0 +1,187 @@
+"""Which object each detection is, by where objects are expected as well as by their masks.
+
+`Sam3VideoModel` compares masks alone. Of two equal dogs that cross, both tracked masks may end on
+the one in front, and the ids swap. Here each detection is one object's at most, and a frame is
+decided as a whole: its pairs are those of the least total cost, in which a mask that lies elsewhere
+costs and a place where an object was expected saves (`motion`). SAM 2's trackers gained by the same
+(Yang et al., "SAMURAI", 2024; Jiang et al., "SAM2MOT", 2025).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+from services.segmenter.video.engine import Logits, TrackingPolicy
+from services.segmenter.video.matching import FrameDetections, Matches, TrackRecord, mask_iou
+from services.segmenter.video.motion import (
+    Extent,
+    ObjectMotion,
+    begun,
+    extent_of,
+    is_of_two,
+    parted,
+    predicted,
+    share_of_two,
+    surprise,
+    updated,
+)
+
+# What a tracked mask that has nothing of the detection costs, in nats, as surprise does.
+_ELSEWHERE = 1.0
+# A pair that costs as much is none: the detection is of something else.
+_UNLIKELY = 20.0
+# Frames after which an object that nothing showed is not looked for in others' detections.
+_RECENT = 12
+# A tracked mask of which another object's detection covers this share is that object's.
+_GHOST = 0.5
+
+
+def followed(
+    at: int,
+    records: Sequence[TrackRecord],
+    detections: FrameDetections,
+    masks: Logits,
+    policy: TrackingPolicy,
+) -> tuple[list[TrackRecord], Matches]:
+    """The records, each with its motion after this frame, and what the detections show.
+
+    Args:
+        at: place of the frame.
+        records: the tracked objects; prompted ones are no detection's business.
+        detections: of the frame.
+        masks: the objects' tracked masks, float32 (n, h, w), logits.
+        policy: the thresholds.
+    """
+    moved = [replace(r, motion=predicted(r.motion) if r.motion else None) for r in records]
+    concepts = np.array([record.concept for record in records], np.int64)
+    solid, tracked = detections.masks > 0, masks > 0
+    extents = [extent_of(mask) for mask in solid]
+    overlap = _overlap(solid, tracked)
+    pairs = paired(
+        [record.motion for record in moved], concepts, extents, detections.concepts, overlap
+    )
+    matches = Matches(tracks_of={detection: [index] for index, detection in pairs.items()})
+    for index, detection in pairs.items():
+        if detections.scores[detection] >= policy.recondition_score:
+            matches.confirming[index] = detection
+        if overlap[detection, index] < policy.track_match_iou:
+            matches.corrected[index] = detection
+    shared = _shared(at, moved, pairs, extents)
+    for index, detection in pairs.items():
+        extent, motion = extents[detection], moved[index].motion
+        if extent is None or index in shared:
+            continue
+        after = updated(motion, extent) if motion else begun(extent)
+        moved[index] = replace(moved[index], motion=after)
+    for index, other in shared.items():
+        detection = pairs[index]
+        first, second, extent = moved[index].motion, moved[other].motion, extents[detection]
+        assert first and second and extent  # noqa: PT018
+        first, second = parted(first, second, extent)
+        moved[index] = replace(moved[index], motion=first)
+        moved[other] = replace(moved[other], motion=second)
+        own = share_of_two(first, second, solid.shape[1:])
+        matches.parts |= {index: own, other: ~own}
+        matches.tracks_of[detection].append(other)
+        matches.corrected |= {index: detection, other: detection}
+    found = {*pairs, *shared.values()}
+    shown = solid[list(pairs.values())]
+    for index in np.flatnonzero(concepts >= 0).tolist():
+        if index in found:
+            continue
+        if not tracked[index].any():
+            matches.empty.append(index)
+        elif _covered(tracked[index], shown) >= _GHOST:
+            matches.ghosts.append(index)
+            matches.empty.append(index)
+        else:
+            matches.unmatched.append(index)
+    seen = np.isin(np.arange(len(records)), [*found, *matches.unmatched])
+    # Where nothing is tracked yet, every detection is taken up, however sure.
+    least = policy.new_object_score if (concepts >= 0).any() else 0.0
+    for detection, score in enumerate(detections.scores):
+        alike = seen & (concepts == detections.concepts[detection])
+        known = (overlap[detection, alike] >= policy.detection_match_iou).any()
+        left = detection not in matches.tracks_of and extents[detection] is not None
+        if left and not known and score >= least:
+            matches.new.append(detection)
+    return moved, matches
+
+
+def paired(
+    expected: Sequence[ObjectMotion | None],
+    concepts: NDArray[np.int64],
+    seen: Sequence[Extent | None],
+    detected: NDArray[np.int64],
+    overlap: NDArray[np.float32],
+) -> dict[int, int]:
+    """The detection of each object that has one, by their indices.
+
+    Args:
+        expected: of each object, its motion predicted for this frame; None where it is unknown.
+        concepts: of each object, what it is an instance of, (n,).
+        seen: of each detection, its extent; None of an empty mask.
+        detected: of each detection, its concept, (d,).
+        overlap: IoU of each detection's mask with each tracked one, (d, n).
+    """
+    cost = np.full((len(expected), len(seen)), _UNLIKELY)
+    for index, detection in np.argwhere(concepts[:, None] == detected[None]):
+        extent, motion = seen[detection], expected[index]
+        if extent is not None:
+            price = _ELSEWHERE * (1 - float(overlap[detection, index]))
+            price += surprise(motion, extent) if motion is not None else 0.0
+            cost[index, detection] = min(price, _UNLIKELY)
+    rows, columns = linear_sum_assignment(cost)
+    return {
+        int(index): int(detection)
+        for index, detection in zip(rows, columns, strict=True)
+        if cost[index, detection] < _UNLIKELY
+    }
+
+
+def _shared(
+    at: int,
+    records: Sequence[TrackRecord],
+    pairs: Mapping[int, int],
+    extents: Sequence[Extent | None],
+) -> dict[int, int]:
+    """Of objects whose detection shows a second one as well, that one: the detector takes two that
+    touch for one, and the one behind would be lost.
+    """
+    missed = [
+        index
+        for index, record in enumerate(records)
+        if record.motion and index not in pairs and at - record.seen <= _RECENT
+    ]
+    shared: dict[int, int] = {}
+    for index, detection in pairs.items():
+        motion, extent = records[index].motion, extents[detection]
+        for other in missed:
+            second = records[other].motion
+            if (
+                motion
+                and extent
+                and second
+                and records[other].concept == records[index].concept
+                and other not in shared.values()
+                and is_of_two(motion, second, extent)
+            ):
+                shared[index] = other
+                break
+    return shared
+
+
+def _overlap(detected: NDArray[np.bool_], tracked: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """`mask_iou`, also where there are none and sizes are not known."""
+    if not len(detected) or not len(tracked):
+        return np.zeros((len(detected), len(tracked)), np.float32)
+    return mask_iou(detected, tracked)
+
+
+def _covered(mask: NDArray[np.bool_], others: NDArray[np.bool_]) -> float:
+    """The largest share of a mask (h, w) that one of `others`, (n, h, w), covers."""
+    shares = (mask & others).sum((1, 2)) / max(1, int(mask.sum()))
+    return float(shares.max(initial=0.0))
