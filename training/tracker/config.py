@@ -10,6 +10,9 @@ memory is not ambiguous.
 A detection that meets an object is shown and remembered in its place, in every frame instead of
 every sixteenth: the detector's outlines are better, and what is remembered does not drift. What no
 detection meets for some frames is not shown. Chosen on validation clips.
+
+`follow_motion` is Limelight's own (`services.segmenter.video.identities`); plain transformers
+keeps it in the file and takes no notice.
 """
 
 from transformers import Sam3Config, Sam3VideoConfig
@@ -80,5 +83,6 @@ def tiny_video_config(detector: Sam3Config) -> Sam3VideoConfig:
         suppress_unmatched_only_within_hotstart=False,
         init_trk_keep_alive=4,
         max_trk_keep_alive=6,
+        follow_motion=True,
         initializer_range=_SPREAD,
     )

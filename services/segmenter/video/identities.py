@@ -30,7 +30,7 @@ from services.segmenter.video.motion import (
 )
 
 # What a tracked mask that has nothing of the detection costs, in nats, as surprise does.
-_ELSEWHERE = 1.0
+_ELSEWHERE = 0.25
 # A pair that costs as much is none: the detection is of something else.
 _UNLIKELY = 20.0
 # Frames after which an object that nothing showed is not looked for in others' detections.

@@ -35,7 +35,7 @@ _GROWTH, _CHANGE, _LOSS = 0.45, 0.3, 0.06
 _LARGER, _SMALLER = 0.3, 0.7
 # What is of two objects holds this share of the box where the second is expected, does not fit the
 # first by this share of its size, and fits both with less than this share of that misfit.
-_INSIDE, _MISFIT, _BETTER = 0.8, 0.15, 0.7
+_INSIDE, _MISFIT, _BETTER = 0.6, 0.15, 0.7
 # The share of sightings that follow no path: cuts, jolts of the camera.
 _OUTLIERS = 0.02
 

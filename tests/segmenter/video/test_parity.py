@@ -43,6 +43,7 @@ def open_parity(open_video: VideoOpener, checkpoint: Path) -> VideoSegmenter:
     return open_video(
         engine="transformers",
         model=str(checkpoint),
+        follow_motion=False,
         max_objects=MAX_OBJECTS,
         lost_frames=1_000_000,
     )
