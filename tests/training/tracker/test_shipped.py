@@ -25,6 +25,9 @@ from training.world.splits import HELD_OUT
 
 pytestmark = pytest.mark.slow
 
+# Of a validation clip in which one boy passes in front of another.
+BOYS = 20_000_003
+
 
 @pytest_asyncio.fixture
 async def segmenter() -> AsyncIterator[VideoSegmenter]:
@@ -95,6 +98,14 @@ async def test_in_the_demos_clip_all_keep_their_ids(segmenter: VideoSegmenter) -
     assert (found.reentries, found.recovery) == (1, 1.0)
     assert found.switches == 0
     assert found.mean_iou > 0.8
+
+
+async def test_look_alikes_that_cover_each_other_keep_their_ids(segmenter: VideoSegmenter) -> None:
+    """By masks alone they switch three times in this clip."""
+    clip = ClipWorld().clip(BOYS, frame_count=36)
+    found = figures(await scored(segmenter, clip), 1)
+    assert found.switches == 0
+    assert found.idf1 > 0.95
 
 
 async def test_it_tracks_held_out_clips(segmenter: VideoSegmenter) -> None:
