@@ -11,8 +11,9 @@ A detection that meets an object is shown and remembered in its place, in every 
 every sixteenth: the detector's outlines are better, and what is remembered does not drift. What no
 detection meets for some frames is not shown. Chosen on validation clips.
 
-`follow_motion` is Limelight's own (`services.segmenter.video.identities`); plain transformers
-keeps it in the file and takes no notice.
+`follow_motion` and `motion_frames` are Limelight's own (`services.segmenter.video.identities`);
+plain transformers keeps them in the file and takes no notice. In sticker world what comes back is
+what went, since of look-alikes at most one leaves, so there is no time after which it is not.
 """
 
 from transformers import Sam3Config, Sam3VideoConfig
@@ -84,5 +85,6 @@ def tiny_video_config(detector: Sam3Config) -> Sam3VideoConfig:
         init_trk_keep_alive=4,
         max_trk_keep_alive=6,
         follow_motion=True,
+        motion_frames=1000,
         initializer_range=_SPREAD,
     )

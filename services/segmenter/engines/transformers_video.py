@@ -469,6 +469,7 @@ def _policy(config: Any, follow_motion: bool | None) -> TrackingPolicy:
         occlusion_iou=config.suppress_overlapping_based_on_recent_occlusion_threshold,
         fill_area=config.fill_hole_area,
         follow_motion=follow_motion,
+        motion_frames=int(getattr(config, "motion_frames", TrackingPolicy().motion_frames)),
     )
 
 

@@ -56,6 +56,8 @@ class TrackingPolicy:
         fill_area: holes and specks of up to this many pixels of the model's masks go. 0: none.
         follow_motion: whether a detection is one object's at most, by motion as well as by masks
             (`identities`); `Sam3VideoModel` has no such thing.
+        motion_frames: frames after which an object that nothing showed is found again only where
+            its tracked mask is, since where it went nobody knows.
     """
 
     score_threshold: float = 0.5
@@ -78,6 +80,7 @@ class TrackingPolicy:
     occlusion_iou: float = 0.7
     fill_area: int = 16
     follow_motion: bool = False
+    motion_frames: int = 30
 
 
 @dataclass(frozen=True, slots=True)

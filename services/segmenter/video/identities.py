@@ -60,9 +60,10 @@ def followed(
     solid, tracked = detections.masks > 0, masks > 0
     extents = [extent_of(mask) for mask in solid]
     overlap = _overlap(solid, tracked)
-    pairs = paired(
-        [record.motion for record in moved], concepts, extents, detections.concepts, overlap
-    )
+    away = np.array([at - record.seen > policy.motion_frames for record in records], np.bool_)
+    same = detections.concepts[:, None] == concepts[None]
+    possible = same & (~away[None] | (overlap >= policy.detection_match_iou))
+    pairs = paired([record.motion for record in moved], extents, possible, overlap)
     matches = Matches(tracks_of={detection: [index] for index, detection in pairs.items()})
     for index, detection in pairs.items():
         if detections.scores[detection] >= policy.recondition_score:
@@ -88,47 +89,45 @@ def followed(
         matches.tracks_of[detection].append(other)
         matches.corrected |= {index: detection, other: detection}
     found = {*pairs, *shared.values()}
-    shown = solid[list(pairs.values())]
+    shown = np.array(list(pairs.values()), np.int64)
     for index in np.flatnonzero(concepts >= 0).tolist():
         if index in found:
             continue
         if not tracked[index].any():
             matches.empty.append(index)
-        elif _covered(tracked[index], shown) >= _GHOST:
+        elif _covered(tracked[index], solid[shown[same[shown, index]]]) >= _GHOST:
             matches.ghosts.append(index)
             matches.empty.append(index)
         else:
             matches.unmatched.append(index)
-    seen = np.isin(np.arange(len(records)), [*found, *matches.unmatched])
+    # What lies on the mask of one that is elsewhere is not a part of it.
+    whole = [index for index in found if index not in matches.corrected] + matches.unmatched
     # Where nothing is tracked yet, every detection is taken up, however sure.
     least = policy.new_object_score if (concepts >= 0).any() else 0.0
     for detection, score in enumerate(detections.scores):
-        alike = seen & (concepts == detections.concepts[detection])
-        known = (overlap[detection, alike] >= policy.detection_match_iou).any()
+        known = (overlap[detection] * same[detection])[whole] >= policy.detection_match_iou
         left = detection not in matches.tracks_of and extents[detection] is not None
-        if left and not known and score >= least:
+        if left and not known.any() and score >= least:
             matches.new.append(detection)
     return moved, matches
 
 
 def paired(
     expected: Sequence[ObjectMotion | None],
-    concepts: NDArray[np.int64],
     seen: Sequence[Extent | None],
-    detected: NDArray[np.int64],
+    possible: NDArray[np.bool_],
     overlap: NDArray[np.float32],
 ) -> dict[int, int]:
     """The detection of each object that has one, by their indices.
 
     Args:
         expected: of each object, its motion predicted for this frame; None where it is unknown.
-        concepts: of each object, what it is an instance of, (n,).
         seen: of each detection, its extent; None of an empty mask.
-        detected: of each detection, its concept, (d,).
+        possible: whether each detection may be of each object, (d, n).
         overlap: IoU of each detection's mask with each tracked one, (d, n).
     """
     cost = np.full((len(expected), len(seen)), _UNLIKELY)
-    for index, detection in np.argwhere(concepts[:, None] == detected[None]):
+    for detection, index in np.argwhere(possible):
         extent, motion = seen[detection], expected[index]
         if extent is not None:
             price = _ELSEWHERE * (1 - float(overlap[detection, index]))

@@ -132,6 +132,32 @@ def test_one_that_was_lost_is_found_where_it_must_be_and_confirmed() -> None:
     assert not follower.plan.new
 
 
+def test_one_that_was_long_away_is_found_only_where_it_is_tracked() -> None:
+    """Who comes in where nobody is expected, long after, may be somebody else."""
+    there, elsewhere = box(5, 5, 15, 15), box(25, 25, 35, 35)
+    for tracked, ids in (({}, {2}), ({1: elsewhere}, {1})):
+        follower = Follower()
+        follower.frame([there])
+        for _ in range(FOLLOWING.motion_frames + 1):
+            follower.frame([])
+        assert set(follower.frame([elsewhere], tracked)) == ids
+
+
+def test_what_covers_it_of_another_concept_hides_no_mask() -> None:
+    follower = Follower()
+    follower.records = [TrackRecord(1, 0, 1.0, 0, 0, 30), TrackRecord(2, 1, 1.0, 0, 0, 30)]
+    dog = box(5, 5, 15, 15)
+    assert set(follower.frame([dog], {1: dog, 2: dog})) == {1, 2}
+
+
+def test_a_new_one_where_another_was_wrongly_tracked_is_taken_up() -> None:
+    follower = Follower()
+    for at in range(8):
+        follower.frame([box(2 + 2 * at, 5, 12 + 2 * at, 15)])
+    first, second = box(18, 5, 28, 15), box(5, 25, 15, 35)
+    assert set(follower.frame([first, second], {1: second})) == {1, 2}
+
+
 def test_a_detection_of_two_is_shared() -> None:
     follower = Follower()
     still = box(10, 10, 20, 20)
