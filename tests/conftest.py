@@ -5,8 +5,9 @@ of them would be too much for a small machine; any other module stays in one pie
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,18 @@ Until = Callable[[Callable[[], object]], Awaitable[None]]
 
 # Far more than any condition needs; a busy machine is slow, and a test that hangs is ended anyway.
 PATIENCE_S = 120.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without the garbage collector: what is imported and collected stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        # So that no later pass goes over it, either.
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,8 +9,9 @@ import io
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -69,7 +70,8 @@ def saved(image: Image.Image, format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def valid_images() -> dict[str, bytes]:
+@cache
+def valid_images() -> Mapping[str, bytes]:
     """One small valid file of each kind the codecs read, by name."""
     image = picture()
     return {
@@ -115,6 +117,7 @@ def png(
     ))  # fmt: skip
 
 
+@cache
 def deflated_zeros(length: int) -> bytes:
     """A zlib stream of `length` zeros, made without holding them."""
     packer = zlib.compressobj(9)

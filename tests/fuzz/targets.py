@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -34,19 +35,20 @@ class FuzzTarget:
     seeds: tuple[bytes, ...]
 
 
+@cache
 def targets() -> dict[str, FuzzTarget]:
     """Every target by its name, with the corpus's inputs and those made by code."""
     images = tuple(valid_images().values())
     hostile = tuple(case.data for case in hostile_images() if len(case.data) < 1 << 14)
-    made: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
-        "headers": (feed_header, images + hostile),
-        "codecs": (feed_codec, images),
-        "requests": (feed_request, tuple(request(image) for image in images)),
-        "metadata": (feed_metadata, (b"x-limelight-timeout-ms\0" + b"9" * 400,)),
-        "plan_calls": (feed_plan_call, ()),
+    made: dict[str, tuple[bytes, ...]] = {
+        "headers": images + hostile,
+        "codecs": images,
+        "requests": tuple(request(image) for image in images),
+        "metadata": (b"x-limelight-timeout-ms\0" + b"9" * 400,),
+        "plan_calls": (),
     }
     return {
-        name: FuzzTarget(name, feed, (*kept(name), *seeds)) for name, (feed, seeds) in made.items()
+        name: FuzzTarget(name, feed, (*kept(name), *made[name])) for name, feed in FEEDS.items()
     }
 
 
@@ -118,3 +120,12 @@ def request(image: bytes) -> bytes:
     message.task.queries.include.add(phrase="dog")
     message.task.renders.add(kind=limelight_pb2.RENDER_KIND_OVERLAY)
     return message.SerializeToString()
+
+
+FEEDS: Mapping[str, Callable[[bytes], None]] = {
+    "headers": feed_header,
+    "codecs": feed_codec,
+    "requests": feed_request,
+    "metadata": feed_metadata,
+    "plan_calls": feed_plan_call,
+}

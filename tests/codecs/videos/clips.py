@@ -23,16 +23,11 @@ _BITS = 8
 
 def picture(number: int, width: int = SIZE[0], height: int = SIZE[1]) -> Rgb:
     """A frame: the number's bits as black and white columns above, colors that move below."""
-    y, x = np.mgrid[0:height, 0:width]
-    shift = 5 * number
-    pixels = np.stack(
-        (
-            60 + (x + shift) * 2 % 120,
-            40 + y * 150 // height,
-            np.full_like(x, 200 - number % 64),
-        ),
-        axis=-1,
-    ).astype(np.uint8)
+    x, y = np.arange(width), np.arange(height)[:, None]
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[..., 0] = 60 + (x + 5 * number) * 2 % 120
+    pixels[..., 1] = 40 + y * 150 // height
+    pixels[..., 2] = 200 - number % 64
     strip = pixels[: height // 3]
     for bit in range(_BITS):
         columns = slice(bit * width // _BITS, (bit + 1) * width // _BITS)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from transformers import Gemma4ForConditionalGeneration
 
-from tests.training.planner.tiny import SHAPE, preprocessor
+from tests.training.planner.tiny import SHAPE, tokenizer
 from training.planner.config import (
     MAX_SOFT_TOKENS,
     Shape,
@@ -17,12 +17,11 @@ from training.planner.config import (
 from training.planner.models import word_forms
 from training.world.vocabulary import Vocabulary
 
-TOKENIZER = preprocessor().tokenizer
 
 
 @pytest.fixture(scope="module")
 def model() -> Gemma4ForConditionalGeneration:
-    return new_model(Shape(), TOKENIZER, 0, word_forms(Vocabulary.load()))
+    return new_model(Shape(), tokenizer(), 0, word_forms(Vocabulary.load()))
 
 
 def test_the_shipped_shape_is_tiny(model: Gemma4ForConditionalGeneration) -> None:
@@ -31,10 +30,10 @@ def test_the_shipped_shape_is_tiny(model: Gemma4ForConditionalGeneration) -> Non
 
 
 def test_ids_of_the_configuration_are_the_tokenizers() -> None:
-    config = model_config(Shape(), TOKENIZER)
-    assert config.image_token_id == TOKENIZER.convert_tokens_to_ids("<|image|>")
-    assert config.text_config.vocab_size == len(TOKENIZER)
-    assert config.text_config.bos_token_id == TOKENIZER.bos_token_id
+    config = model_config(Shape(), tokenizer())
+    assert config.image_token_id == tokenizer().convert_tokens_to_ids("<|image|>")
+    assert config.text_config.vocab_size == len(tokenizer())
+    assert config.text_config.bos_token_id == tokenizer().bos_token_id
     assert new_image_processor().max_soft_tokens == MAX_SOFT_TOKENS
 
 
@@ -44,7 +43,7 @@ def test_forms_of_a_word_start_alike_and_not_the_same(
     embeddings = model.get_input_embeddings().weight
 
     def embedding(word: str) -> torch.Tensor:
-        (piece,) = TOKENIZER(word, add_special_tokens=False).input_ids
+        (piece,) = tokenizer()(word, add_special_tokens=False).input_ids
         return embeddings[piece]
 
     for form in (" dog", " dogs"):
@@ -55,14 +54,14 @@ def test_forms_of_a_word_start_alike_and_not_the_same(
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    first, second = (new_model(SHAPE, TOKENIZER, seed=5).state_dict() for _ in range(2))
+    first, second = (new_model(SHAPE, tokenizer(), seed=5).state_dict() for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    other = new_model(SHAPE, TOKENIZER, seed=6).state_dict()
+    other = new_model(SHAPE, tokenizer(), seed=6).state_dict()
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
 def test_a_longer_table_of_positions_begins_with_the_old_one() -> None:
-    model = new_model(SHAPE, TOKENIZER, seed=5)
+    model = new_model(SHAPE, tokenizer(), seed=5)
     embedder = model.model.vision_tower.patch_embedder
     old = embedder.position_embedding_table.detach().clone()
     rows = old.shape[1]

@@ -3,7 +3,7 @@
 from functools import cache
 
 import torch
-from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+from transformers import Gemma4Config, Gemma4ForConditionalGeneration, GemmaTokenizer
 
 from training.planner.config import Shape, model_config, new_model
 from training.planner.examples import ExampleBuilder
@@ -54,6 +54,11 @@ _EARS = {
 def preprocessor() -> Preprocessor:
     """The tiny checkpoint's tokenizer and image processor; learned once a test run."""
     return new_preprocessor(Vocabulary.load())
+
+
+def tokenizer() -> GemmaTokenizer:
+    """The tiny checkpoint's tokenizer."""
+    return preprocessor().tokenizer
 
 
 def builder(labeled: bool = True) -> ExampleBuilder:
