@@ -86,6 +86,9 @@ RUNTIME = RuntimeProfile(
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             # Only processes that know the token may talk to this Ray.
             "RAY_AUTH_MODE": "token",
+            # A model that does not load the first time will not the second: whoever waits for the
+            # stack is told at once, not after two more loads.
+            "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
         }
     ),
     grpc_servicers=(

@@ -80,18 +80,32 @@ def picture(home: Path) -> Path:
     return home / "square.png"
 
 
-def test_from_up_to_down(
-    limelight: Limelight, state: Callable[[], StackState | None], home: Path, picture: Path
-) -> None:
+@pytest.fixture(scope="module")
+def up(limelight: Limelight, home: Path) -> subprocess.CompletedProcess[str]:
+    """`limelight up`, on a port that is taken; the stack runs until a test ends it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        up = limelight("up", "--engine", "fake", "--port", str(port), "--metrics-port", "0")
+        port = str(taken.getsockname()[1])
+        up = limelight(
+            *("up", "--engine", "fake", "--gateways", "2"),
+            *("--port", port, "--metrics-port", "0"),
+        )
     assert up.returncode == 0, up.stderr
+    running = StackFolder(home / "state", "default").read()
+    assert running is not None
+    assert running.addresses["gateway"] != f"127.0.0.1:{port}"
+    return up
+
+
+def test_a_stack_is_told_asked_and_out_of_reach(
+    up: subprocess.CompletedProcess[str],
+    limelight: Limelight,
+    state: Callable[[], StackState | None],
+    home: Path,
+    picture: Path,
+) -> None:
     running = state()
     assert running is not None
-    address = running.addresses["gateway"]
-    assert address != f"127.0.0.1:{port}"
-    assert f"at {address}" in up.stderr
+    assert f"at {running.addresses['gateway']}" in up.stderr
     assert "\x1b" not in up.stderr
 
     again = limelight("up", "--engine", "fake")
@@ -123,18 +137,13 @@ def test_from_up_to_down(
     assert fault["reason"] == "IMAGE_UNSUPPORTED"
 
     assert _outside_loopback(running) == set()
-    down = limelight("down")
-    assert down.returncode == 0
-    assert not processes.marked(running.mark)
-    assert not Path(running.ray_dir).exists()
-    assert limelight("status").returncode == 3
 
 
+@pytest.mark.usefixtures("up")
 def test_what_is_ended_comes_back_and_a_killed_stack_is_told(
     limelight: Limelight, state: Callable[[], StackState | None], picture: Path
 ) -> None:
-    up = limelight("up", "--engine", "fake", "--port", "0", "--gateways", "2")
-    assert up.returncode == 0, up.stderr
+    """The last to use the stack, whose supervisor it kills."""
     first = state()
     assert first is not None
     drained = _drain_under_load(first, state, picture)
@@ -202,12 +211,13 @@ def _drain_under_load(
             if sample.name == "limelight_images_total"
         )
 
+    earlier = {name: handled(metrics[name]) for name in metrics}
     with ThreadPoolExecutor(6) as pool:
         callers = [pool.submit(call_on, number) for number in range(6)]
         try:
             end = time.monotonic() + 60
             # Clients of one process share a connection, which came to either gateway by chance.
-            while not (called := [name for name in metrics if handled(metrics[name])]):
+            while not (called := [n for n in metrics if handled(metrics[n]) > earlier[n]]):
                 assert time.monotonic() < end
             old = before.processes[called[0]]
             os.kill(old.pid, signal.SIGTERM)
