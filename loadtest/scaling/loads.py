@@ -24,12 +24,10 @@ class LoadShape:
     def arrivals(self, rng: np.random.Generator) -> Iterator[float]:
         """Times of a Poisson process with that rate, by thinning (Lewis and Shedler, 1979)."""
         most = max(self.rate(float(at)) for at in np.arange(0.0, self.seconds, 1.0))
-        at = 0.0
-        while True:
-            at += rng.exponential(1 / most)
-            if at >= self.seconds:
-                return
-            if rng.random() * most <= self.rate(at):
+        at, mean, rate = 0.0, 1 / most, self.rate
+        gap, share = rng.standard_exponential, rng.random
+        while (at := at + mean * gap()) < self.seconds:
+            if share() * most <= rate(at):
                 yield at
 
 
@@ -40,7 +38,8 @@ def step(before: float, after: float, at: float = 600.0) -> Callable[[float], fl
 
 def ramp(before: float, after: float, start: float, end: float) -> Callable[[float], float]:
     """A straight line between two times."""
-    return lambda now: float(np.interp(now, (start, end), (before, after)))
+    slope = (after - before) / (end - start)
+    return lambda now: before + slope * (min(max(now, start), end) - start)
 
 
 def spike(base: float, top: float, start: float, seconds: float) -> Callable[[float], float]:

@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -91,11 +92,17 @@ class _Replica:
     busy_s: float = 0.0
 
 
+@lru_cache(maxsize=1)
+def _arrivals(shape: LoadShape, seed: int) -> tuple[float, ...]:
+    """Kept for the next policy, which gets the same ones."""
+    return tuple(shape.arrivals(np.random.default_rng((seed, 0))))
+
+
 def simulate(
     shape: LoadShape, decide: Decide, config: Any, site: Site, look_back_s: float, seed: int = 0
 ) -> Outcome:
     """Run `shape` against a deployment that `decide` scales."""
-    arrivals = shape.arrivals(np.random.default_rng((seed, 0)))
+    arrivals = iter(_arrivals(shape, seed))
     rng = np.random.default_rng((seed, 1))
     upcoming = next(arrivals, None)
     queue: deque[float] = deque()
@@ -113,6 +120,8 @@ def simulate(
     answered = 0
 
     def begin(now: float) -> None:
+        if len(ends) == len(running):
+            return  # all are busy
         for replica in running:
             if not queue:
                 return
@@ -145,7 +154,8 @@ def simulate(
                 answered += 1
                 if replica.leaving:
                     leave(replica, at)
-                begin(at)
+                if queue:
+                    begin(at)
         for replica in [one for one in starting if now - one.asked_at >= site.cold_start_s]:
             starting.remove(replica)
             running.append(replica)
