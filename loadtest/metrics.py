@@ -18,8 +18,10 @@ from services.local.state import StackState
 Key = tuple[str, str, str]
 Counts = Mapping[Key, float]
 
-_WAIT_S = 12.0
-_LOOK_EVERY_S = 1.0
+# How often Ray's processes report, if nothing tells them: seconds, roughly.
+REPORT_S = 5.0
+# What tells them, in milliseconds, when they start.
+REPORT_VARIABLE = "RAY_metrics_report_interval_ms"
 
 
 async def scrape(address: str) -> Counts:
@@ -38,15 +40,21 @@ async def scrape(address: str) -> Counts:
     return dict(counts)
 
 
-async def settled(address: str) -> Counts:
-    """As `scrape`, once two looks in a row agree: Ray exports every few seconds."""
+async def settled(address: str, report_s: float = REPORT_S) -> Counts:
+    """As `scrape`, once nothing has changed for longer than Ray takes to report.
+
+    Args:
+        address: `host:port`.
+        report_s: how often Ray's processes report.
+    """
     last = await scrape(address)
     steady_s = waited_s = 0.0
-    while waited_s < _WAIT_S and steady_s < _WAIT_S / 2:
-        await asyncio.sleep(_LOOK_EVERY_S)
-        waited_s += _LOOK_EVERY_S
+    look_every_s = report_s / 5
+    while waited_s < 2.4 * report_s and steady_s < 1.2 * report_s:
+        await asyncio.sleep(look_every_s)
+        waited_s += look_every_s
         now = await scrape(address)
-        steady_s = steady_s + _LOOK_EVERY_S if now == last else 0.0
+        steady_s = steady_s + look_every_s if now == last else 0.0
         last = now
     return last
 

@@ -11,7 +11,7 @@ import numpy as np
 from limelight import AsyncClient, ModelInfo, Segmentation
 from loadtest.baseline import digest
 from loadtest.generator import Load, closed_loop, open_loop
-from loadtest.metrics import Counts, difference, scrape, settled
+from loadtest.metrics import REPORT_S, Counts, difference, scrape, settled
 from loadtest.pictures import Album, Picture
 from loadtest.usage import Meter, spent
 
@@ -30,15 +30,17 @@ class Budget:
         load_s: each number of callers, and the open loop.
         baseline_s: each run of the plain loop; there are up to four.
         repeats: of each call whose latency alone is wanted.
+        report_s: how often a stack that is started for it reports its counts.
     """
 
     load_s: float
     baseline_s: float
     repeats: int
+    report_s: float
 
 
-FULL = Budget(load_s=12.0, baseline_s=8.0, repeats=8)
-QUICK = Budget(load_s=2.0, baseline_s=1.5, repeats=2)
+FULL = Budget(load_s=12.0, baseline_s=8.0, repeats=8, report_s=REPORT_S)
+QUICK = Budget(load_s=1.0, baseline_s=0.8, repeats=1, report_s=1.0)
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,11 @@ class Bench:
     async def _counts(self) -> tuple[Counts, Counts]:
         """The replicas' counts and the gateway's, once they are up to date; empty if unknown."""
         self._tell("waiting for the replica's metrics")
-        replica = {} if self._ray_metrics is None else await settled(self._ray_metrics)
+        replica = (
+            {}
+            if self._ray_metrics is None
+            else await settled(self._ray_metrics, self._budget.report_s)
+        )
         gateway = {} if self._gateway_metrics is None else await scrape(self._gateway_metrics)
         return replica, gateway
 

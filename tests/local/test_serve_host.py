@@ -62,7 +62,7 @@ async def test_a_ray_whose_start_timed_out_is_started_again(
     folder = StackFolder(tmp_path, "late")
     folder.make()
     fake = {"engine": "fake"}
-    config = StackConfig("late", planner=fake, segmenter=fake, tracker=fake, port=0, metrics_port=0)
+    config = StackConfig("late", planner=fake, segmenter=fake, port=0, metrics_port=0)
     mark = f"late-{os.getpid()}"
     states: list[StackState] = []
     ready = asyncio.Event()

@@ -2,6 +2,7 @@
 
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_start_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.serve
 def test_serves_while_it_is_needed(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    config = stack_config("short", engine=StackEngine.FAKE)
+    config = replace(stack_config("short", engine=StackEngine.FAKE), tracker=None)
     with temporary_stack(config, lambda state: None) as state:
         assert check(state.addresses["gateway"], PUBLIC_SERVICE) == "serving"
     assert not processes.marked(state.mark)

@@ -1,6 +1,7 @@
 """`python -m training.evaluation`: measure a deployment, or the shipped checkpoints."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -116,7 +117,8 @@ def main(
     except CheckpointError as exc:
         fail(str(exc), Exit.USAGE)
     measured = []
-    with deployment(address, config) as where:
+    # Scenes are pictures: nothing is tracked.
+    with deployment(address, replace(config, tracker=None)) as where:
         for one in wanted:
             measured.append(_measured(where, one, concurrency))
             show(measured[-1].report, out())
