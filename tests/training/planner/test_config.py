@@ -18,7 +18,6 @@ from training.planner.models import word_forms
 from training.world.vocabulary import Vocabulary
 
 
-
 @pytest.fixture(scope="module")
 def model() -> Gemma4ForConditionalGeneration:
     return new_model(Shape(), tokenizer(), 0, word_forms(Vocabulary.load()))
