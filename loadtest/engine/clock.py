@@ -33,8 +33,8 @@ def synchronize() -> None:
 
 
 def timed(work: Callable[[], Any], runs: int, warm_up: int = 2) -> Spent:
-    """Time `work` after `warm_up` runs of it that do not count."""
-    for _ in range(warm_up):
+    """Time `work` after `warm_up` runs of it that do not count, and no more of them than count."""
+    for _ in range(min(warm_up, runs)):
         work()
     spent = []
     for _ in range(runs):
@@ -47,7 +47,8 @@ def timed(work: Callable[[], Any], runs: int, warm_up: int = 2) -> Spent:
 
 
 async def timed_calls(work: Callable[[int], Awaitable[Any]], runs: int, warm_up: int = 2) -> Spent:
-    """Time coroutines one after the other; each is told its number."""
+    """The same of coroutines, one after the other; each is told its number."""
+    warm_up = min(warm_up, runs)
     for number in range(warm_up):
         await work(number)
     spent = []
