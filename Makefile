@@ -36,8 +36,9 @@ up: $(READY) ## Start the local stack
 down: $(READY) ## Stop the local stack
 	$(BIN)/limelight down
 
-# Two workers, one thread of torch each; tests/conftest.py says what shares a worker.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder \
+# Two workers, one thread of torch each; tests/conftest.py says what shares a worker. Bytecode is
+# written even where it is turned off: the tests start hundreds of processes.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder \
   --ignore tests/cluster
 
 .PHONY: test

@@ -35,8 +35,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The slowest group begins first, so that the other worker is not left alone with it.
-    items.sort(key=lambda item: not needs_ray(item.nodeid))
+    # The slowest begin first, so that at the end neither worker is left alone with one.
+    items.sort(key=lambda item: (not needs_ray(item.nodeid), not _marked(item.nodeid, "slow")))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -53,12 +53,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def needs_ray(nodeid: str) -> bool:
     """Whether the test's module has any test that is marked `serve`."""
-    return _needs_ray(nodeid.partition("::")[0])
+    return _marked(nodeid, "serve")
+
+
+def _marked(nodeid: str, mark: str) -> bool:
+    return f"pytest.mark.{mark}" in _source(nodeid.partition("::")[0])
 
 
 @cache
-def _needs_ray(module: str) -> bool:
-    return "pytest.mark.serve" in (Path(__file__).parents[1] / module).read_text(encoding="utf-8")
+def _source(module: str) -> str:
+    return (Path(__file__).parents[1] / module).read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 
-from services.local import processes
+from services.local import processes, restarts
 from services.local.health import check
 from services.local.processes import MARK_VARIABLE
 from services.local.state import Phase, StackConfig, StackFolder, StackState
@@ -165,7 +165,10 @@ async def test_models_that_die_come_back_where_they_were(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-async def test_a_part_that_dies_too_often_ends_the_stack(tmp_path: Path) -> None:
+async def test_a_part_that_dies_too_often_ends_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "_FIRST_DELAY_S", 0.02)
     async with living(tmp_path, "brief") as life:
         last = await asyncio.wait_for(life.task, 240)
         assert last.phase is Phase.FAILED
