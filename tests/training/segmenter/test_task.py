@@ -210,7 +210,7 @@ def test_steps_on_one_scene_lower_the_loss(half: bool, tmp_path: Path):
     task = tiny_task(recipe)
     task.__class__ = OneScene
     trainer = Trainer(task, tmp_path, half=half)
-    losses = [trainer.train_step() for _ in range(12)]
+    losses = [trainer.train_step() for _ in range(6)]
     totals = [sum(value for name, value in one.items() if name != "norm") for one in losses]
     assert min(totals[-3:]) < 0.8 * totals[0]
 
