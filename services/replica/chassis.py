@@ -39,6 +39,9 @@ class ModelService(Protocol):
 S = TypeVar("S", bound=ModelService)
 # How often replicas publish their work.
 _REPORT_S = 5.0
+# Between two health checks. Serve replaces a replica after three that fail, by default half a
+# minute after its device is lost: so it is 6 s. One that does not answer has 30 s for each.
+_HEALTH_CHECK_S = 2.0
 _CHECK = rpcs(replica_pb2, "ReplicaService")["Check"]
 
 
@@ -111,6 +114,7 @@ def application(
         max_queued_requests=settings.max_queued_requests,
         **_replicas(settings, policy or _by_work(settings)),
         graceful_shutdown_timeout_s=settings.drain_s,
+        health_check_period_s=_HEALTH_CHECK_S,
         ray_actor_options={
             "num_cpus": settings.replica_cpus,
             "num_gpus": settings.replica_gpus,

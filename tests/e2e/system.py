@@ -39,14 +39,20 @@ def deployed(
     suffix = uuid.uuid4().hex[:8]
     apps = Apps(f"planner-{suffix}", f"segmenter-{suffix}")
     light = {"engine": "fake", "replica_cpus": 0.1}
-    for name, application in (
-        (apps.planner, build_planner({**light, **planner})),
-        (apps.segmenter, build_segmenter({**light, **segmenter})),
-    ):
-        serve.run(application, name=name, route_prefix=f"/{name}")
+    applications = {
+        apps.planner: build_planner({**light, **planner}),
+        apps.segmenter: build_segmenter({**light, **segmenter}),
+    }
+    # Both at once: starting is mostly waiting for one process after another.
+    serve.run_many(
+        [
+            serve.RunTarget(application, name=name, route_prefix=f"/{name}")
+            for name, application in applications.items()
+        ]
+    )
     yield apps
-    for name in (apps.planner, apps.segmenter):
-        serve.delete(name)
+    for name in applications:
+        leave(name)
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def deployed_tracker(**settings: object) -> Iterator[str]:
     light = {"engine": "fake", "replica_cpus": 0.1, "drain_s": 60, **settings}
     serve.run(build(light), name=name, route_prefix=f"/{name}")
     yield name
-    serve.delete(name)
+    leave(name)
 
 
 @contextmanager
@@ -74,7 +80,17 @@ def held_segmenter(hold: Path) -> Iterator[str]:
     serve.run(build(hold), name=name, route_prefix=f"/{name}")
     yield name
     hold.unlink(missing_ok=True)
-    serve.delete(name)
+    leave(name)
+
+
+def leave(name: str) -> None:
+    """Have Serve delete an application whose name nobody uses again, and not wait until it has.
+
+    Serve lets a replica wait for two seconds before it looks whether any call is left.
+    """
+    from ray import serve
+
+    serve.delete(name, _blocking=False)
 
 
 def gateway_settings(

@@ -18,6 +18,7 @@ from limelight.internal.v1 import (
 )
 from services.codecs.images import encode
 from tests.e2e.conftest import RayCluster
+from tests.e2e.system import leave
 from tests.rpc.faults import fault_of
 
 pytestmark = pytest.mark.serve
@@ -33,7 +34,7 @@ def failing(ray_cluster: RayCluster, tmp_path: Path) -> Iterator[str]:
 
     serve.run(build(tmp_path / "marker"), name=APPLICATION, route_prefix="/failing")
     yield ray_cluster.grpc
-    serve.delete(APPLICATION)
+    leave(APPLICATION)
 
 
 def log_lines() -> Iterator[dict[str, object]]:
