@@ -37,6 +37,8 @@ def ray_cluster() -> Iterator[RayCluster]:
             environment.setenv(name, value)
         # Read by Ray's processes at start: how often replicas hand on their metrics.
         environment.setenv("RAY_metrics_report_interval_ms", "500")
+        # Read by the replicas' tracers: how often they send spans, every five seconds if unset.
+        environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "500")
         yield from _cluster()
 
 

@@ -18,6 +18,7 @@ from services.deadline import Deadline
 from services.planner.app import build
 from services.rpc.metadata import CallContext, to_metadata
 from tests.conftest import wait_until
+from tests.e2e.system import leave
 from tests.rpc.faults import fault_of
 from tests.scraping import reading
 
@@ -77,7 +78,7 @@ def deploy(ray_cluster: Any, channel: grpc.aio.Channel) -> Iterator[Deploy]:
 
     yield start
     for name in names:
-        serve.delete(name)
+        leave(name)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from limelight.internal.v1 import segmenter_pb2, segmenter_pb2_grpc
 from services.codecs.images import encode
 from services.segmenter.app import build
 from tests.e2e.conftest import RayCluster
+from tests.e2e.system import leave
 
 pytestmark = pytest.mark.serve
 
@@ -67,4 +68,4 @@ async def test_a_replica_comes_for_the_work_and_goes_with_it(ray_cluster: RayClu
         loading = False
         await asyncio.gather(*callers)  # none of them failed
         await reached(1)
-    serve.delete(APPLICATION)
+    leave(APPLICATION)

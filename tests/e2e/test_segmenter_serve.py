@@ -18,7 +18,7 @@ from services.segmenter.settings import SHIPPED
 from tests import scraping
 from tests.conftest import PATIENCE_S
 from tests.e2e.conftest import RayCluster
-from tests.e2e.system import held_segmenter
+from tests.e2e.system import held_segmenter, leave
 from tests.rpc.faults import fault_of
 
 pytestmark = pytest.mark.serve
@@ -42,7 +42,7 @@ def deploy(ray_cluster: RayCluster) -> Iterator[Callable[..., None]]:
 
     yield run
     for name in names:
-        serve.delete(name)
+        leave(name)
 
 
 @pytest.fixture(scope="module")
