@@ -123,11 +123,14 @@ async def test_every_panel_has_data_under_load(
             async for _ in client.track(demuxed().content, phrases=["red square"], timeout=120):
                 pass
 
+    faults: dict[str, str] = {}
+
     def targets_up() -> bool:
         try:
             active = prometheus.get("targets")["activeTargets"]
         except OSError:  # it starts
             return False
+        faults.update({target["scrapePool"]: target["lastError"] for target in active})
         return len(active) == 2 and all(target["health"] == "up" for target in active)
 
     missing = {
@@ -146,7 +149,10 @@ async def test_every_panel_has_data_under_load(
             asyncio.create_task(call_on(limelight_pb2_grpc.LimelightServiceStub(channel))),
             asyncio.create_task(track_on(client)),
         ]
-        await until(targets_up, every_s=0.5)
+        try:
+            await until(targets_up, every_s=0.5)
+        except AssertionError:
+            raise AssertionError(f"not scraped: {faults}") from None
         try:
             await until(all_have_data, every_s=0.5)
         except AssertionError:
