@@ -1,8 +1,16 @@
 """Free ports on the loopback interface, where every part of a local stack listens."""
 
+import random
 import socket
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+
+# Ports below are known services'; those from the first of the second on, outgoing connections'.
+_LEAST = 10_240
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_USUAL_EPHEMERAL = 32_768
+_END = 65_536
 
 
 def is_free(port: int) -> bool:
@@ -17,15 +25,29 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Choose distinct ports that are free now."""
-    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    """Choose distinct ports that are free now, and that the system gives to no connection.
+
+    One that it gives to outgoing connections may be taken before the server that it is for binds
+    it, and Ray opens hundreds while it starts.
+    """
+    # Where connections may have nearly any, so may these.
+    first = _first_ephemeral()
+    listening = range(_LEAST, first if first >= 2 * _LEAST else _END)
+    chosen: list[int] = []
+    for port in random.sample(listening, len(listening)):
+        if len(chosen) == count:
+            break
+        if is_free(port):
+            chosen.append(port)
+    return chosen
+
+
+def _first_ephemeral() -> int:
+    """The lowest port that outgoing connections are given."""
     try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+        return int(_EPHEMERAL.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return _USUAL_EPHEMERAL
 
 
 def reserve(host: str, port: int) -> socket.socket:

@@ -32,5 +32,10 @@ def test_a_reserved_port_is_shared_by_those_who_say_so_alone() -> None:
                     reserve(*address)
 
 
-def test_free_ports_are_different() -> None:
-    assert len(set(free_ports(8))) == 8
+def test_free_ports_are_different_and_no_connections() -> None:
+    ports = free_ports(8)
+    assert len(set(ports)) == 8
+    with socket.create_server(("127.0.0.1", ports[0])) as server:
+        with socket.create_connection(server.getsockname()) as connection:
+            assert max(ports) < connection.getsockname()[1]
+        assert ports[0] not in free_ports(8)
