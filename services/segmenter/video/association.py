@@ -17,6 +17,7 @@ from services.segmenter.video.components import fill_and_clean
 from services.segmenter.video.engine import Logits, TrackingPolicy
 from services.segmenter.video.identities import followed
 from services.segmenter.video.matching import (
+    NEVER,
     FrameDetections,
     Matches,
     TrackRecord,
@@ -29,7 +30,6 @@ from services.segmenter.video.motion import ObjectMotion, first_motion
 _SUPPRESSED = np.float32(-10.0)
 # The share of its area that a mask must keep where others of its concept claim its pixels.
 _LEAST_SHARE = 0.3
-_NEVER = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,7 +286,7 @@ def _yielding(
     later; objects never occluded neither give way nor make way.
     """
     overlap = (mask_iou(masks, masks) >= iou) & (concepts[:, None] == concepts[None])
-    later = (occluded[:, None] > occluded[None]) & (occluded[None] > _NEVER)
+    later = (occluded[:, None] > occluded[None]) & (occluded[None] > NEVER)
     gives: NDArray[np.bool_] = (overlap & later).any(1)
     return gives
 

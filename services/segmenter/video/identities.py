@@ -59,7 +59,7 @@ def followed(
     concepts = np.array([record.concept for record in records], np.int64)
     solid, tracked = detections.masks > 0, masks > 0
     extents = [extent_of(mask) for mask in solid]
-    overlap = _overlap(solid, tracked)
+    overlap = mask_iou(solid, tracked)
     away = np.array([at - record.seen > policy.motion_frames for record in records], np.bool_)
     same = detections.concepts[:, None] == concepts[None]
     possible = same & (~away[None] | (overlap >= policy.detection_match_iou))
@@ -171,13 +171,6 @@ def _shared(
                 shared[index] = other
                 break
     return shared
-
-
-def _overlap(detected: NDArray[np.bool_], tracked: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """`mask_iou`, also where there are none and sizes are not known."""
-    if not len(detected) or not len(tracked):
-        return np.zeros((len(detected), len(tracked)), np.float32)
-    return mask_iou(detected, tracked)
 
 
 def _covered(mask: NDArray[np.bool_], others: NDArray[np.bool_]) -> float:

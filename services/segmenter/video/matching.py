@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from services.segmenter.video.engine import Logits, TrackingPolicy
 from services.segmenter.video.motion import ObjectMotion
 
-_NEVER = -1
+NEVER = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class TrackRecord:
     seen: int
     keep_alive: int
     unmatched: int = 0
-    occluded: int = _NEVER
+    occluded: int = NEVER
     duplicates: tuple[tuple[int, int], ...] = ()
     motion: ObjectMotion | None = None
 
@@ -129,6 +129,9 @@ def matched_by_masks(
 
 def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Intersection over union of each pair of (n, h, w) and (m, h, w): (n, m); 0 for two empty."""
+    if not len(first) or not len(second):
+        # Of none, the size may not be known.
+        return np.zeros((len(first), len(second)), np.float32)
     a = first.reshape(len(first), -1).astype(np.float32)
     b = second.reshape(len(second), -1).astype(np.float32)
     shared = a @ b.T
