@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from services.codecs.images import Rgb
 from services.segmenter.video.components import fill_and_clean
 from services.segmenter.video.engine import Logits, TrackingPolicy
-from services.segmenter.video.identities import followed
+from services.segmenter.video.identities import first_seen, followed
+from services.segmenter.video.looks import ObjectLook
 from services.segmenter.video.matching import (
     NEVER,
     FrameDetections,
@@ -24,7 +26,7 @@ from services.segmenter.video.matching import (
     mask_iou,
     matched_by_masks,
 )
-from services.segmenter.video.motion import ObjectMotion, first_motion
+from services.segmenter.video.motion import ObjectMotion
 
 # The logit of every pixel of a mask that gives way.
 _SUPPRESSED = np.float32(-10.0)
@@ -52,6 +54,7 @@ class NewObject:
     score: float
     mask: Logits
     motion: ObjectMotion | None
+    look: ObjectLook | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +93,7 @@ def associate(
     tracking: FrameTracking,
     policy: TrackingPolicy,
     *,
+    frame: Rgb | None = None,
     max_objects: int,
     patience: int,
     removal: bool,
@@ -102,13 +106,14 @@ def associate(
         detections: after `detections_of`.
         tracking: the tracked masks.
         policy: the model's thresholds.
+        frame: a `small_frame` of it, where ids go by motion and looks too; None: by masks alone.
         max_objects: objects at most; of new ones beyond the best are kept.
         patience: at that limit, an object that nothing matched for more frames makes room.
         removal: whether duplicates and unmatched objects go while young.
     """
     masks = fill_and_clean(tracking.masks, policy.fill_area).copy()
-    if policy.follow_motion:
-        records, matches = followed(at, records, detections, masks, policy)
+    if frame is not None:
+        records, matches = followed(at, records, detections, masks, frame, policy)
     else:
         matches = matched_by_masks(records, detections, masks, policy)
     masks[matches.ghosts] = _SUPPRESSED
@@ -159,7 +164,7 @@ def associate(
                 int(detections.concepts[index]),
                 float(detections.scores[index]),
                 mask,
-                first_motion(detections.masks[index]) if policy.follow_motion else None,
+                *first_seen(detections.masks[index] > 0, frame),
             )
             for index, mask in zip(kept, drawn, strict=True)
         ),

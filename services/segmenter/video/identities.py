@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
+from services.codecs.images import Rgb
 from services.segmenter.video.engine import Logits, TrackingPolicy
+from services.segmenter.video.looks import ObjectLook, difference, looked
 from services.segmenter.video.matching import FrameDetections, Matches, TrackRecord, mask_iou
 from services.segmenter.video.motion import (
     Extent,
@@ -23,6 +25,7 @@ from services.segmenter.video.motion import (
     extent_of,
     is_of_two,
     parted,
+    placed,
     predicted,
     share_of_two,
     surprise,
@@ -33,6 +36,9 @@ from services.segmenter.video.motion import (
 _ELSEWHERE = 0.25
 # A pair that costs as much is none: the detection is of something else.
 _UNLIKELY = 20.0
+# What it costs to differ wholly from an object's look, in nats; the most that counts; and what
+# differs by nobody knows how much.
+_LOOK, _STRANGE, _UNKNOWN_LOOK = 40.0, 0.2, 0.08
 # Frames after which an object that nothing showed is not looked for in others' detections.
 _RECENT = 12
 # A tracked mask of which another object's detection covers this share is that object's.
@@ -44,6 +50,7 @@ def followed(
     records: Sequence[TrackRecord],
     detections: FrameDetections,
     masks: Logits,
+    frame: Rgb,
     policy: TrackingPolicy,
 ) -> tuple[list[TrackRecord], Matches]:
     """The records, each with its motion after this frame, and what the detections show.
@@ -53,6 +60,7 @@ def followed(
         records: the tracked objects; prompted ones are no detection's business.
         detections: of the frame.
         masks: the objects' tracked masks, float32 (n, h, w), logits.
+        frame: a `small_frame` of it.
         policy: the thresholds.
     """
     moved = [replace(r, motion=predicted(r.motion) if r.motion else None) for r in records]
@@ -63,7 +71,9 @@ def followed(
     away = np.array([at - record.seen > policy.motion_frames for record in records], np.bool_)
     same = detections.concepts[:, None] == concepts[None]
     possible = same & (~away[None] | (overlap >= policy.detection_match_iou))
-    pairs = paired([record.motion for record in moved], extents, possible, overlap)
+    cost = costs([record.motion for record in moved], extents, possible, overlap)
+    apart = differences(moved, solid, extents, cost, frame)
+    pairs = paired(cost + _LOOK * (np.minimum(apart, _STRANGE) - _UNKNOWN_LOOK))
     matches = Matches(tracks_of={detection: [index] for index, detection in pairs.items()})
     for index, detection in pairs.items():
         if detections.scores[detection] >= policy.recondition_score:
@@ -76,7 +86,8 @@ def followed(
         if extent is None or index in shared:
             continue
         after = updated(motion, extent) if motion else begun(extent)
-        moved[index] = replace(moved[index], motion=after)
+        look = looked(moved[index].look, frame, solid[detection], placed(motion, extent))
+        moved[index] = replace(moved[index], motion=after, look=look)
     for index, other in shared.items():
         detection = pairs[index]
         first, second, extent = moved[index].motion, moved[other].motion, extents[detection]
@@ -112,13 +123,24 @@ def followed(
     return moved, matches
 
 
-def paired(
+def first_seen(
+    mask: NDArray[np.bool_], frame: Rgb | None
+) -> tuple[ObjectMotion | None, ObjectLook | None]:
+    """Motion and look of a new object by its mask, (h, w), in a `small_frame`; None of nothing."""
+    extent = extent_of(mask)
+    if frame is None or extent is None:
+        return None, None
+    return begun(extent), looked(None, frame, mask, placed(None, extent))
+
+
+def costs(
     expected: Sequence[ObjectMotion | None],
     seen: Sequence[Extent | None],
     possible: NDArray[np.bool_],
     overlap: NDArray[np.float32],
-) -> dict[int, int]:
-    """The detection of each object that has one, by their indices.
+) -> NDArray[np.float64]:
+    """What each detection costs as each object, (n, d), in nats, by motion and by masks; at most
+    `_UNLIKELY`.
 
     Args:
         expected: of each object, its motion predicted for this frame; None where it is unknown.
@@ -133,7 +155,33 @@ def paired(
             price = _ELSEWHERE * (1 - float(overlap[detection, index]))
             price += surprise(motion, extent) if motion is not None else 0.0
             cost[index, detection] = min(price, _UNLIKELY)
-    rows, columns = linear_sum_assignment(cost)
+    return cost
+
+
+def differences(
+    records: Sequence[TrackRecord],
+    solid: NDArray[np.bool_],
+    extents: Sequence[Extent | None],
+    cost: NDArray[np.float64],
+    frame: Rgb,
+) -> NDArray[np.float64]:
+    """How much each detection differs from each object's look, (n, d); `_UNKNOWN_LOOK` where that
+    cannot be told, or decides nothing since no other pair contests it.
+    """
+    apart = np.full(cost.shape, _UNKNOWN_LOOK)
+    likely = cost < _UNLIKELY
+    contested = likely & ((likely.sum(0)[None] > 1) | (likely.sum(1)[:, None] > 1))
+    for index, detection in np.argwhere(contested):
+        look, motion, extent = records[index].look, records[index].motion, extents[detection]
+        if look is not None and extent is not None:
+            found = difference(look, frame, solid[detection], placed(motion, extent))
+            apart[index, detection] = _UNKNOWN_LOOK if found is None else found
+    return apart
+
+
+def paired(cost: NDArray[np.float64]) -> dict[int, int]:
+    """The detection of each object that has one, by their indices in `cost`, (n, d)."""
+    rows, columns = linear_sum_assignment(np.minimum(cost, _UNLIKELY))
     return {
         int(index): int(detection)
         for index, detection in zip(rows, columns, strict=True)

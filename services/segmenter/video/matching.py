@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.segmenter.video.engine import Logits, TrackingPolicy
+from services.segmenter.video.looks import ObjectLook
 from services.segmenter.video.motion import ObjectMotion
 
 NEVER = -1
@@ -28,6 +29,7 @@ class TrackRecord:
         occluded: place of the last frame in which it was not visible; -1: none.
         duplicates: (id of an older object, frames on the same detection as that).
         motion: how it moves, where that is followed; None where it is not, or not known.
+        look: what it looks like, likewise.
     """
 
     object_id: int
@@ -40,6 +42,7 @@ class TrackRecord:
     occluded: int = NEVER
     duplicates: tuple[tuple[int, int], ...] = ()
     motion: ObjectMotion | None = None
+    look: ObjectLook | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

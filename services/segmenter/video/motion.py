@@ -70,6 +70,15 @@ class ObjectMotion:
     doubt: Pair
 
 
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Where an object lies as a whole: center and size, and whether a part of it is hidden."""
+
+    center: Pair
+    size: Pair
+    hidden: bool
+
+
 def extent_of(mask: NDArray[np.bool_]) -> Extent | None:
     """The extent of a mask, bool (h, w); None of an empty one."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -81,12 +90,6 @@ def extent_of(mask: NDArray[np.bool_]) -> Extent | None:
         (float((columns[-1] + 1) / width), float((rows[-1] + 1) / height)),
         (0.5 / width, 0.5 / height),
     )
-
-
-def first_motion(mask: NDArray[np.float32]) -> ObjectMotion | None:
-    """The motion of an object first seen by a mask, float32 (h, w), logits; None if empty."""
-    extent = extent_of(mask > 0)
-    return begun(extent) if extent else None
 
 
 def begun(extent: Extent) -> ObjectMotion:
@@ -124,6 +127,16 @@ def updated(motion: ObjectMotion, extent: Extent) -> ObjectMotion:
     share = np.where(seen.size > m.size, _GROWTH, np.where(seen.hidden, _LOSS, _CHANGE))
     size = _pair(m.size * (seen.size / m.size) ** share)
     return _corrected(m, size, seen.center, seen.variance, np.ones(2, np.bool_))
+
+
+def placed(motion: ObjectMotion | None, extent: Extent) -> Placing:
+    """Where the object of `motion`, predicted for a frame, lies if it shows there as `extent`; one
+    that was not known shows whole.
+    """
+    m = _Arrays.of(motion or begun(extent))
+    seen = _Sighting.of(m, extent)
+    size = np.where(seen.hidden, m.size, seen.size)
+    return Placing(_pair(seen.center), _pair(size), bool(seen.hidden.any()))
 
 
 def parted(

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from services.segmenter.video.changes import (
     Shape,
     check_shape,
 )
+from services.segmenter.video.held import HeldAnswers
+from services.segmenter.video.looks import small_frame
 from services.segmenter.video.results import MaskletFrame, draw_instances
 from services.segmenter.video.settings import VideoSettings
 from services.segmenter.video.snapshot import SessionSnapshot, dump_snapshot
@@ -100,7 +102,8 @@ class TrackingSession:
         self._last_index = snapshot.last_index
         self._remembers = not snapshot.state.objects
         self._under_way: deque[_FrameUnderWay] = deque()
-        self._held = deque(snapshot.held)
+        delay = 0 if rules.live else rules.policy.hotstart_delay
+        self._held = HeldAnswers(snapshot.held, delay, lending=rules.policy.follow_motion)
         self._ready: deque[MaskletFrame] = deque()
         self._drawing: set[asyncio.Task[None]] = set()
         self._ended = ""
@@ -245,13 +248,16 @@ class TrackingSession:
                 async with within(deadline):
                     with timer.stage("encode"):
                         frame = await self._stages.encode(pixels, deadline)
+                    small = None
+                    if self._rules.policy.follow_motion:
+                        small = await self._stages.compute("associate", small_frame, pixels)
                     if behind is not None:
                         await asyncio.shield(behind.stepped)
                     if not self._remembers:
                         self._state = await self._stepper.remember(self._state, frame, deadline)
                         self._remembers = True
                     stepped = await self._stepper.step(
-                        self._state, job.changes, frame, size, timer, deadline
+                        self._state, job.changes, frame, small, size, timer, deadline
                     )
         except BaseException as error:
             self._give_up(job, error, size)
@@ -315,8 +321,7 @@ class TrackingSession:
         while self._under_way or self._drawing:
             waiting = [job.stepped for job in self._under_way] + list(self._drawing)
             await asyncio.wait(waiting)
-        self._ready.extend(self._held)
-        self._held.clear()
+        self._ready.extend(self._held.clear())
         self._on_close(self)
         return self._answers()
 
@@ -398,22 +403,16 @@ class TrackingSession:
             if not job.drawn.done():
                 job.drawn.set_result(None)
         height, width = size
-        self._held.append(
-            MaskletFrame(
-                index=job.index,
-                width=width,
-                height=height,
-                instances=instances,
-                over_cap=stepped.over_cap,
-                removed=tuple(sorted(gone)),
-                timings_ms=timer.timings_ms,
-            )
+        frame = MaskletFrame(
+            index=job.index,
+            width=width,
+            height=height,
+            instances=instances,
+            over_cap=stepped.over_cap,
+            removed=tuple(sorted(gone)),
+            timings_ms=timer.timings_ms,
         )
-        if stepped.recalled:
-            self._held = deque(_without(frame, stepped.recalled) for frame in self._held)
-        delay = 0 if self._rules.live else self._rules.policy.hotstart_delay
-        while self._held and len(self._held) >= delay:
-            self._ready.append(self._held.popleft())
+        self._ready.extend(self._held.add(frame, stepped.recalled))
         self.last_used = time.monotonic()
 
     def _answers(self) -> list[MaskletFrame]:
@@ -454,11 +453,6 @@ def _check_pixels(pixels: Rgb) -> None:
             f"a frame is uint8 (height, width, 3), not {pixels.dtype} {pixels.shape}",
             field=FRAME,
         )
-
-
-def _without(frame: MaskletFrame, ids: frozenset[int]) -> MaskletFrame:
-    kept = tuple(item for item in frame.instances if item.object_id not in ids)
-    return replace(frame, instances=kept)
 
 
 def _too_many(most: int) -> InvalidRequest:

@@ -12,10 +12,11 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limelight.faults import InvalidRequest, Reason
 from limelight.masks import decode_rle, encode_rle
@@ -31,6 +32,7 @@ from services.segmenter.video.changes import (
     Shape,
 )
 from services.segmenter.video.engine import Logits, VideoEngine
+from services.segmenter.video.looks import LOOK_SHAPE, ObjectLook
 from services.segmenter.video.matching import TrackRecord
 from services.segmenter.video.memory import MemoryBank, MemoryReach
 from services.segmenter.video.motion import ObjectMotion
@@ -162,8 +164,10 @@ def _query_of(written: Mapping[str, Any]) -> ConceptQuery:
 def _object(item: TrackedObject, engine: VideoEngine) -> dict[str, Any]:
     mask = item.mask > 0
     kept = item.bank.anchors(_POINTERS, memory=not mask.any())
+    look = item.record.look
     return {
-        "record": asdict(item.record),
+        "record": asdict(replace(item.record, look=None)),
+        "look": look and [_floats(look.colors), _floats(look.solid)],
         "mask": _rle(encode_rle(mask)),
         "anchors": [
             [at, _tensors(memory, engine), _tensors(pointer, engine)]
@@ -180,6 +184,9 @@ def _object_of(
     if fields["motion"] is not None:
         pairs = {name: (float(x), float(y)) for name, (x, y) in fields["motion"].items()}
         fields["motion"] = ObjectMotion(**pairs)
+    if written["look"] is not None:
+        colors, solid = map(_floats_of, written["look"])
+        fields["look"] = ObjectLook(colors.reshape(LOOK_SHAPE), solid.reshape(LOOK_SHAPE[:2]))
     bank = MemoryBank(reach)
     for at, memory, pointer in written["anchors"] if same else ():
         known = _embedding_of(pointer, engine)
@@ -187,6 +194,14 @@ def _object_of(
             bank.add(int(at), _embedding_of(memory, engine), known, conditioning=True)
     mask = decode_rle(_rle_of(written["mask"]), field=STATE)
     return TrackedObject(TrackRecord(**fields), bank, _sure(mask))
+
+
+def _floats(values: NDArray[np.float32]) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _floats_of(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
 def _sure(mask: Any) -> Logits:

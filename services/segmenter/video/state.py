@@ -38,7 +38,8 @@ class TrackedObject:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self.bank.nbytes + self.mask.nbytes
+        look = self.record.look.nbytes if self.record.look else 0
+        return self.bank.nbytes + self.mask.nbytes + look
 
 
 @dataclass(frozen=True, slots=True, eq=False)

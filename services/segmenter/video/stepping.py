@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from services.codecs.images import Rgb
 from services.deadline import Deadline
 from services.errors import InvalidRequest
 from services.segmenter.engines import EXEMPLARS_ONLY, Embedding
@@ -130,11 +131,14 @@ class FrameStepper:
         before: TrackingState,
         changes: Sequence[SessionChange],
         frame: Embedding,
+        small: Rgb | None,
         size: tuple[int, int],
         timer: StageTimer,
         deadline: Deadline,
     ) -> SteppedFrame:
         """The frame `frame`, of `size` (height, width) pixels, after `before` and `changes`.
+
+        `small` is a `small_frame` of it; None unless motion is followed.
 
         Raises:
             InvalidRequest: a change does not fit the frame.
@@ -169,7 +173,7 @@ class FrameStepper:
         begun = [i for i in begun if not shown[i].object_id]
         with timer.stage("associate"):
             plan = await self._stages.compute(
-                "associate", _associated, state, found, masks, self._rules, len(begun)
+                "associate", _associated, state, found, masks, small, self._rules, len(begun)
             )
         detected = found_masks(found)
         taken = [(detected[new.detection] >= 0.5).astype(np.float32) for new in plan.new]
@@ -254,6 +258,7 @@ def _associated(
     state: TrackingState,
     found: Sequence[FoundConcept],
     masks: Sequence[ObjectMask],
+    small: Rgb | None,
     rules: TrackingRules,
     begun: int,
 ) -> Association:
@@ -275,6 +280,7 @@ def _associated(
         detections,
         tracking,
         rules.policy,
+        frame=small,
         max_objects=rules.max_objects - begun,
         patience=rules.patience,
         removal=not rules.live,
@@ -312,7 +318,14 @@ class _FrameOutcome:
         alive = self._plan.keep_alive_initial
         for new, mask, answer in zip(self._plan.new, taken, answers, strict=True):
             record = TrackRecord(
-                self._next_id, new.concept, new.score, place, place, alive, motion=new.motion
+                self._next_id,
+                new.concept,
+                new.score,
+                place,
+                place,
+                alive,
+                motion=new.motion,
+                look=new.look,
             )
             self._next_id += 1
             self._show(record, new.mask, new.score)

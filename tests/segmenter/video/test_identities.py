@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.segmenter.video.association import (
-    FrameTracking,
-    associate,
-)
+from services.codecs.images import Rgb
+from services.segmenter.video.association import FrameTracking, associate
 from services.segmenter.video.engine import Logits, TrackingPolicy
+from services.segmenter.video.looks import small_frame
 from services.segmenter.video.matching import FrameDetections, TrackRecord
 
 POLICY = TrackingPolicy(fill_area=0, recondition_every=1, recondition_from_track=False)
@@ -36,8 +35,17 @@ class Follower:
         self.at = 0
         self.ids = 0
 
-    def frame(self, detections: list[Logits], tracked: dict[int, Logits] | None = None) -> Shown:
-        """What each id is shown with; `tracked` are the tracker's masks, by default none."""
+    def frame(
+        self,
+        detections: list[Logits],
+        tracked: dict[int, Logits] | None = None,
+        pixels: Rgb | None = None,
+    ) -> Shown:
+        """What each id is shown with; `tracked` are the tracker's masks, by default none, `pixels`
+        the frame, by default all gray.
+        """
+        gray = np.full((SIDE, SIDE, 3), 128, np.uint8)
+        seen = small_frame(gray if pixels is None else pixels)
         masks = [(tracked or {}).get(r.object_id, HIDDEN) for r in self.records]
         empty = np.zeros((0, SIDE, SIDE), np.float32)
         plan = associate(
@@ -52,6 +60,7 @@ class Follower:
                 np.stack(masks) if masks else empty, np.full(len(masks), 3.0, np.float32)
             ),
             self.policy,
+            frame=seen if self.policy.follow_motion else None,
             max_objects=10,
             patience=100,
             removal=False,
@@ -66,7 +75,9 @@ class Follower:
             self.ids += 1
             shown[self.ids] = new.mask
             self.records.append(
-                TrackRecord(self.ids, 0, 0.9, self.at, self.at, 30, motion=new.motion)
+                TrackRecord(
+                    self.ids, 0, 0.9, self.at, self.at, 30, motion=new.motion, look=new.look
+                )
             )
         self.at += 1
         self.plan = plan
@@ -99,6 +110,35 @@ def test_look_alikes_keep_their_ids_when_they_cross() -> None:
     assert ids_after_crossing(Follower(), range(6, 9)) == (True, True)
     # By masks alone the hidden one never comes back to its own.
     assert ids_after_crossing(Follower(POLICY), range(6, 9)) != (True, True)
+
+
+def turning(at: int) -> tuple[Logits, Logits]:
+    """As `crossing`, but where both meet they turn and go back."""
+    return crossing(at if at <= 7 else 14 - at)
+
+
+def painted(*parts: tuple[Logits, tuple[int, int]]) -> Rgb:
+    """A frame: each mask striped, `on` its left half and `off` its right."""
+    pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    for mask, halves in parts:
+        rows, columns = np.nonzero(mask > 0)
+        middle = columns.mean()
+        pixels[rows, columns] = np.where(columns < middle, *halves)[:, None]
+    return pixels
+
+
+def test_look_alikes_that_turn_back_are_known_by_what_differs() -> None:
+    """Where they go tells nothing then, but one is the other mirrored."""
+    for mirrored in (True, False):
+        follower = Follower()
+        shown: Shown = {}
+        for at in range(15):
+            right, left = turning(at)
+            pixels = painted((left, (20, 230) if mirrored else (230, 20)), (right, (230, 20)))
+            shown = follower.frame([right] if 6 <= at <= 8 else [right, left], None, pixels)
+        right, left = turning(14)
+        kept = same(shown.get(1), right) and same(shown.get(2), left)
+        assert kept == mirrored
 
 
 def test_a_mask_on_anothers_detection_is_not_shown_and_not_remembered() -> None:

@@ -51,7 +51,7 @@ async def test_a_session_goes_on_with_the_ids_it_had(
     assert told(answers) == told(expected)
 
 
-async def test_how_objects_move_goes_along(open_video: VideoOpener) -> None:
+async def test_how_objects_move_and_look_goes_along(open_video: VideoOpener) -> None:
     first = open_video(follow_motion=True).open(QUERIES, LIVE)
     for index in range(5):
         await first.add_frame(moving(index), index)
@@ -59,6 +59,12 @@ async def test_how_objects_move_goes_along(open_video: VideoOpener) -> None:
     motions = [[item.record.motion for item in s._state.objects] for s in (first, second)]
     assert motions[0] == motions[1]
     assert None not in motions[0]
+    looks = [[item.record.look for item in s._state.objects] for s in (first, second)]
+    for one, other in zip(*looks, strict=True):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_array_equal(one.colors, other.colors)
+        np.testing.assert_array_equal(one.solid, other.solid)
 
 
 async def test_an_object_that_is_hidden_at_the_time_comes_back(open_video: VideoOpener) -> None:
