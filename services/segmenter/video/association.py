@@ -66,6 +66,7 @@ class Association:
         masks: float32 (n, h, w), what each tracked object is shown with.
         memory_masks: float32 (n, h, w), what it is remembered with.
         confirmed: bool (n,), whether this is a conditioning frame for it.
+        shared: bool (n,), whether its detection shows another object as well.
         hidden: bool (n,), not to be shown in this frame though tracked.
         removed: ids to forget.
         recalled: of these, duplicates and unmatched ones: frames held back must not show them.
@@ -78,6 +79,7 @@ class Association:
     masks: Logits
     memory_masks: Logits
     confirmed: NDArray[np.bool_]
+    shared: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
     removed: frozenset[int]
     recalled: frozenset[int]
@@ -154,6 +156,7 @@ def associate(
         masks=shown,
         memory_masks=_without_shrunk(memory, concepts),
         confirmed=np.isin(np.arange(len(records)), list(confirming)),
+        shared=np.isin(np.arange(len(records)), list(matches.parts)),
         hidden=np.array(hidden, np.bool_),
         removed=frozenset(removed),
         recalled=frozenset(recalled),

@@ -6,12 +6,13 @@ once both are seen apart again, the masks before and after can.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from limelight.masks import rle_iou
-from limelight.values import RLE
-from services.segmenter.video.results import MaskletFrame, MaskletInstance
+from services.segmenter.video.results import MaskletFrame, MaskletInstance, Sighting
+
+ShownById = Mapping[int, MaskletInstance]
 
 
 class HeldAnswers:
@@ -56,48 +57,66 @@ class HeldAnswers:
 
 
 def give_back(frames: "deque[MaskletFrame]") -> None:
-    """Relabel the frames in which another bore the id of an object that the last frame shows again.
+    """Exchange ids in frames in which another object bore that of one that the last frame shows.
 
-    That is where the other was shown all the time, and its mask joins that of the object better
-    than its own, before the first of these frames and after the last, both taken together.
+    A detection of its own shows that one again, and before it none did for some frames. If in these
+    the masks of it and of another join those before and after better with their ids exchanged, both
+    ends taken together, they are.
     """
-    shown = [{item.object_id: item for item in frame.instances} for frame in frames]
+    shown: list[ShownById] = [
+        {item.object_id: item for item in frame.instances} for frame in frames
+    ]
     last = len(shown) - 1
-    for item in frames[last].instances:
-        before = next((at for at in range(last - 1, -1, -1) if item.object_id in shown[at]), last)
-        gap = range(before + 1, last)
-        lent = _lent(item, shown, gap) if gap else None
-        if lent is None:
+    for own in list(shown[last]):
+        first = last
+        while first > 0 and _sighting(shown[first - 1], own) < Sighting.DETECTED:
+            first -= 1
+        if not 0 < first < last or _sighting(shown[last], own) < Sighting.DETECTED:
             continue
-        for at in gap:
-            shown[at][item.object_id] = replace(shown[at].pop(lent), object_id=item.object_id)
-            instances = sorted(shown[at].values(), key=lambda instance: instance.object_id)
-            frames[at] = replace(frames[at], instances=tuple(instances))
+        other = _bearer(own, shown, range(first, last))
+        if other is None:
+            continue
+        for at in range(first, last):
+            shown[at] = _exchanged(shown[at], own, other)
+            frames[at] = replace(frames[at], instances=tuple(shown[at].values()))
 
 
-def _lent(
-    item: MaskletInstance, shown: Sequence[dict[int, MaskletInstance]], gap: range
-) -> int | None:
-    """The id under which the object of `item` was shown in the frames of `gap`, if it was."""
+def _bearer(own: int, shown: Sequence[ShownById], gap: range) -> int | None:
+    """Who bore the id `own` in the frames of `gap`, in which nothing else shows it."""
     before, first, last, after = gap[0] - 1, gap[0], gap[-1], gap[-1] + 1
     best, most = None, 0.0
-    for other, bearer in shown[first].items():
-        always = all(other in shown[at] for at in gap)
+    for other, item in shown[first].items():
+        found = all(_sighting(shown[at], other) > Sighting.TRACKED for at in gap)
         apart = other in shown[before] or other in shown[after]
-        if bearer.concept != item.concept or not always or not apart:
+        if other == own or item.concept != shown[after][own].concept or not (found and apart):
             continue
-        joins = 0.0
-        for inner, outer in ((first, before), (last, after)):
-            mask = shown[inner][other].mask
-            joins += _iou(mask, shown[outer].get(item.object_id))
-            joins -= _iou(mask, shown[outer].get(other))
-        if joins > most:
-            best, most = other, joins
+        gain = _gain(own, other, shown[first], shown[before])
+        gain += _gain(own, other, shown[last], shown[after])
+        if gain > most:
+            best, most = other, gain
     return best
 
 
-def _iou(mask: RLE, other: MaskletInstance | None) -> float:
-    return rle_iou(mask, other.mask) if other is not None else 0.0
+def _gain(own: int, other: int, frame: ShownById, beside: ShownById) -> float:
+    """By how much the masks of two join those of the frame beside better with ids exchanged."""
+    pairs = ((own, other, 1), (other, own, 1), (own, own, -1), (other, other, -1))
+    return sum(
+        sign * rle_iou(frame[a].mask, beside[b].mask)
+        for a, b, sign in pairs
+        if a in frame and b in beside
+    )
+
+
+def _exchanged(shown: ShownById, first: int, second: int) -> ShownById:
+    """`shown` with two ids exchanged."""
+    ids = {first: second, second: first}
+    renamed = (replace(i, object_id=ids.get(i.object_id, i.object_id)) for i in shown.values())
+    return {item.object_id: item for item in sorted(renamed, key=lambda item: item.object_id)}
+
+
+def _sighting(shown: ShownById, object_id: int) -> Sighting | int:
+    """How an object was found in a frame; less than any where it was not."""
+    return shown[object_id].sighting if object_id in shown else -1
 
 
 def _without(frame: MaskletFrame, ids: frozenset[int]) -> MaskletFrame:

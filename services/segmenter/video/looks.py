@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from services.codecs.images import Rgb
 from services.segmenter.video.motion import Placing
 
-_FRAME = 160  # side of a frame of which looks are taken, whatever its shape
+_FRAME = 160  # side of a frame of which looks are taken
 _SIDE = 16  # of a look
 LOOK_SHAPE = (_SIDE, _SIDE, 3)
 # Of a look, the share that a new sighting replaces.
@@ -47,10 +46,16 @@ class ObjectLook:
         return self.colors.nbytes + self.solid.nbytes
 
 
-def small_frame(pixels: Rgb) -> Rgb:
-    """Of a frame, uint8 (H, W, 3), what looks are taken from, uint8 (160, 160, 3). Blocking."""
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize((_FRAME, _FRAME), Image.Resampling.BILINEAR, reducing_gap=2.0))
+def small_frame(image: NDArray[np.uint8]) -> Rgb:
+    """What looks are taken from, uint8 (h, w, 3), of a frame as the model is given it, uint8
+    (3, H, W): each side shrunk by a whole factor to 160 pixels or a little more.
+    """
+    down, across = (max(1, side // _FRAME) for side in image.shape[1:])
+    height, width = image.shape[1] // down, image.shape[2] // across
+    cells = image[:, : height * down, : width * across].reshape(3, height, down, width, across)
+    if down * across > 1:
+        cells = np.rint(cells.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+    return np.ascontiguousarray(cells.reshape(3, height, width).transpose(1, 2, 0))
 
 
 def looked(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,14 @@ from services.segmenter.video.engine import Logits
 
 # float32 rows held at a time while a mask is drawn.
 _BAND_BYTES = 1 << 20
+
+
+class Sighting(IntEnum):
+    """How an object was found in a frame."""
+
+    TRACKED = 0  # by its tracker alone
+    SHARED = 1  # by a detection of two, of which its mask is a part
+    DETECTED = 2  # by a detection of its own, or its caller
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +36,7 @@ class MaskletInstance:
         score: 0 to 1, of the detection that matched it last; 1 for a prompted object.
         visibility: 0 to 1, how sure the tracker is that it is in the frame.
         presence: 0 to 1, how sure the detector is that the concept is; 1 for a prompted object.
+        sighting: how it was found in the frame.
         box: the tight box of `mask`, which has `area` pixels.
     """
 
@@ -36,6 +46,7 @@ class MaskletInstance:
     score: float
     visibility: float
     presence: float
+    sighting: Sighting
     box: Box
     mask: RLE
     area: int
@@ -74,6 +85,7 @@ class VisibleObject:
     score: float
     visibility: float
     presence: float
+    sighting: Sighting
     mask: Logits
 
 
@@ -108,6 +120,7 @@ def draw_instances(
                     score=item.score,
                     visibility=item.visibility,
                     presence=item.presence,
+                    sighting=item.sighting,
                     box=Box(*map(float, box)),
                     mask=encode_rle(canvas),
                     area=int(np.count_nonzero(mine)),

@@ -33,7 +33,6 @@ from services.segmenter.video.changes import (
     check_shape,
 )
 from services.segmenter.video.held import HeldAnswers
-from services.segmenter.video.looks import small_frame
 from services.segmenter.video.results import MaskletFrame, draw_instances
 from services.segmenter.video.settings import VideoSettings
 from services.segmenter.video.snapshot import SessionSnapshot, dump_snapshot
@@ -247,10 +246,7 @@ class TrackingSession:
             with timer:
                 async with within(deadline):
                     with timer.stage("encode"):
-                        frame = await self._stages.encode(pixels, deadline)
-                    small = None
-                    if self._rules.policy.follow_motion:
-                        small = await self._stages.compute("associate", small_frame, pixels)
+                        frame, small = await self._stages.encode(pixels, deadline)
                     if behind is not None:
                         await asyncio.shield(behind.stepped)
                     if not self._remembers:
@@ -290,7 +286,7 @@ class TrackingSession:
         self.last_used = time.monotonic()
         if not self._remembers:
             async with within(deadline):
-                frame = await self._stages.encode(pixels, deadline)
+                frame, _ = await self._stages.encode(pixels, deadline)
                 self._state = await self._stepper.remember(self._state, frame, deadline)
             self._remembers = True
 

@@ -35,9 +35,9 @@ class VideoSettings(SegmenterSettings):
     """The checkpoint of a `Sam3VideoModel`: a folder, or a hub id such as `facebook/sam3`."""
 
     follow_motion: bool | None = None
-    """Whether ids go by how objects move as well as by their masks, so that look-alikes keep theirs
-    when they cross; `Sam3VideoModel` goes by masks alone. By default as `follow_motion` in the
-    checkpoint's config.json says, and where it says nothing, not."""
+    """Whether ids go by how objects move and look as well as by their masks, so that look-alikes
+    keep theirs when they cross; `Sam3VideoModel` goes by masks alone. By default as `follow_motion`
+    in the checkpoint's config.json says, and where it says nothing, not."""
 
     max_sessions: int = Field(default=8, ge=1)
     """Sessions a replica holds at once; one more is refused with a time to come again."""

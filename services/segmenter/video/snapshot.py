@@ -36,7 +36,7 @@ from services.segmenter.video.looks import LOOK_SHAPE, ObjectLook
 from services.segmenter.video.matching import TrackRecord
 from services.segmenter.video.memory import MemoryBank, MemoryReach
 from services.segmenter.video.motion import ObjectMotion
-from services.segmenter.video.results import MaskletFrame, MaskletInstance
+from services.segmenter.video.results import MaskletFrame, MaskletInstance, Sighting
 from services.segmenter.video.state import TrackedConcept, TrackedObject, TrackingState
 
 STATE = FieldPath(("state",))
@@ -261,7 +261,7 @@ def _frame(frame: MaskletFrame) -> dict[str, Any]:
                 item.object_id,
                 item.concept,
                 item.phrase,
-                [item.score, item.visibility, item.presence],
+                [item.score, item.visibility, item.presence, item.sighting],
                 _corners(item.box),
                 _rle(item.mask),
                 item.area,
@@ -272,14 +272,11 @@ def _frame(frame: MaskletFrame) -> dict[str, Any]:
 
 
 def _frame_of(written: Mapping[str, Any]) -> MaskletFrame:
-    instances = [
-        MaskletInstance(
-            number, concept, phrase, score, seen, presence, _box_of(box), _rle_of(mask), area
-        )
-        for number, concept, phrase, (score, seen, presence), box, mask, area in written[
-            "instances"
-        ]
-    ]
+    instances = []
+    for number, concept, phrase, told, box, mask, area in written["instances"]:
+        score, seen, presence, sighting = told
+        about = (number, concept, phrase, score, seen, presence, Sighting(sighting))
+        instances.append(MaskletInstance(*about, _box_of(box), _rle_of(mask), area))
     width, height = written["size"]
     return MaskletFrame(
         index=int(written["index"]),

@@ -25,6 +25,7 @@ from services.segmenter.video.engine import (
     Observation,
     VideoEngine,
 )
+from services.segmenter.video.looks import small_frame
 from services.segmenter.video.settings import VideoSettings
 from services.stages import with_cpu
 
@@ -98,10 +99,13 @@ class VideoStages:
         self._metrics.worked(stage, cpu_s)
         return result
 
-    async def encode(self, pixels: Rgb, deadline: Deadline) -> Embedding:
-        """The frame `pixels`, uint8 (H, W, 3), encoded."""
+    async def encode(self, pixels: Rgb, deadline: Deadline) -> tuple[Embedding, Rgb | None]:
+        """The frame `pixels`, uint8 (H, W, 3), encoded, and its `small_frame` if motion counts."""
         image = await self.compute("resize", to_model_input, pixels, self.traits.image_size)
-        return await self._encoder.submit(image, deadline)
+        small = None
+        if self.traits.policy.follow_motion:
+            small = await self.compute("associate", small_frame, image.numpy())
+        return await self._encoder.submit(image, deadline), small
 
     async def detect(
         self, questions: Sequence[QueuedConcept], deadline: Deadline

@@ -43,7 +43,7 @@ from services.segmenter.video.engine import (
 )
 from services.segmenter.video.matching import FrameDetections, TrackRecord
 from services.segmenter.video.memory import MemoryBank, MemoryReach
-from services.segmenter.video.results import VisibleObject
+from services.segmenter.video.results import Sighting, VisibleObject
 from services.segmenter.video.stages import VideoStages
 from services.segmenter.video.state import TrackedConcept, TrackedObject, TrackingState
 from services.stages import StageTimer
@@ -366,7 +366,10 @@ class _FrameOutcome:
             return
         confirmed = bool(plan.confirmed[index])
         if not plan.hidden[index]:
-            self._show(record, plan.masks[index], _sigmoid(answer.score))
+            found = record.seen == self._state.place
+            sighting = Sighting.DETECTED if found else Sighting.TRACKED
+            sighting = Sighting.SHARED if plan.shared[index] else sighting
+            self._show(record, plan.masks[index], _sigmoid(answer.score), sighting)
         if corrected or (plan.new and not confirmed):
             # With new objects beside them, `Sam3VideoModel` memorizes all by their outlines, as the
             # tracker gave them.
@@ -385,7 +388,13 @@ class _FrameOutcome:
             conditioning=confirmed or corrected,
         )
 
-    def _show(self, record: TrackRecord, mask: Logits, visibility: float) -> None:
+    def _show(
+        self,
+        record: TrackRecord,
+        mask: Logits,
+        visibility: float,
+        sighting: Sighting = Sighting.DETECTED,
+    ) -> None:
         self._visible.append(
             VisibleObject(
                 object_id=record.object_id,
@@ -394,6 +403,7 @@ class _FrameOutcome:
                 score=record.score,
                 visibility=visibility,
                 presence=self._presence.get(record.concept, 1.0),
+                sighting=sighting,
                 mask=mask,
             )
         )

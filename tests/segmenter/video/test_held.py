@@ -6,14 +6,18 @@ import pytest
 from limelight.masks import encode_rle
 from limelight.values import Box
 from services.segmenter.video.held import HeldAnswers
-from services.segmenter.video.results import MaskletFrame, MaskletInstance
+from services.segmenter.video.results import MaskletFrame, MaskletInstance, Sighting
 
 SIDE = 40
 # What one box of 8 pixels' side covers, by its left edge.
 Shown = dict[int, int]
+NONE: frozenset[int] = frozenset()
 
 
-def answer(index: int, shown: Shown, concepts: dict[int, int] | None = None) -> MaskletFrame:
+def answer(
+    index: int, shown: Shown, concepts: dict[int, int] | None = None, tracked: frozenset[int] = NONE
+) -> MaskletFrame:
+    """All detected but `tracked`."""
     instances = []
     for number, left in sorted(shown.items()):
         mask = np.zeros((SIDE, SIDE), np.bool_)
@@ -26,6 +30,7 @@ def answer(index: int, shown: Shown, concepts: dict[int, int] | None = None) -> 
                 0.9,
                 0.9,
                 1.0,
+                Sighting.TRACKED if number in tracked else Sighting.DETECTED,
                 Box(left, 10, left + 8, 18),
                 encode_rle(mask),
                 64,
@@ -58,6 +63,20 @@ APART = [{1: 10, 2: 20}, {1: 10, 2: 16}, {1: 10}, {1: 10}, {1: 11}, {1: 10, 2: 1
 
 def test_an_id_that_was_lent_is_given_back() -> None:
     assert after(MEETING) == APART
+
+
+def test_one_whose_mask_was_tracked_elsewhere_takes_its_own_back() -> None:
+    held = HeldAnswers([], 15, lending=True)
+    for index, one in enumerate(MEETING):
+        tracked = {1: 30, **one} if index in (2, 3, 4) else one
+        held.add(answer(index, tracked, tracked=frozenset({1}) & {*tracked} - {*one}), NONE)
+    gap = [{1: 10, 2: 30}, {1: 10, 2: 30}, {1: 11, 2: 30}]
+    assert told(held.clear()) == [*MEETING[:2], *gap, MEETING[5]]
+
+
+def test_who_jumps_where_nobody_else_was_keeps_its_id() -> None:
+    shown = [{1: 10, 2: 20}, {1: 30, 2: 20}, {1: 30, 2: 20}, {1: 10, 2: 20}]
+    assert after(shown) == shown
 
 
 def test_one_that_was_shown_as_itself_stays() -> None:
@@ -93,7 +112,7 @@ def test_without_it_only_what_is_recalled_changes(delay: int) -> None:
     frames = [
         ready
         for index, one in enumerate(MEETING)
-        for ready in held.add(answer(index, one), frozenset({2} if index == 5 else ()))
+        for ready in held.add(answer(index, one), frozenset({2}) if index == 5 else NONE)
     ]
     left = told([*frames, *held.clear()])
     recalled = [{i: x for i, x in one.items() if i != 2} for one in MEETING]

@@ -45,7 +45,7 @@ class Follower:
         the frame, by default all gray.
         """
         gray = np.full((SIDE, SIDE, 3), 128, np.uint8)
-        seen = small_frame(gray if pixels is None else pixels)
+        seen = small_frame((gray if pixels is None else pixels).transpose(2, 0, 1))
         masks = [(tracked or {}).get(r.object_id, HIDDEN) for r in self.records]
         empty = np.zeros((0, SIDE, SIDE), np.float32)
         plan = associate(
