@@ -7,7 +7,7 @@ once both are seen apart again, the masks before and after can.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from limelight.masks import rle_iou
 from services.segmenter.video.results import MaskletFrame, MaskletInstance, Sighting
@@ -59,41 +59,51 @@ class HeldAnswers:
 def give_back(frames: "deque[MaskletFrame]") -> None:
     """Exchange ids in frames in which another object bore that of one that the last frame shows.
 
-    A detection of its own shows that one again, and before it none did for some frames. If in these
-    the masks of it and of another join those before and after better with their ids exchanged, both
-    ends taken together, they are.
+    A detection of its own shows that one again, and before it none did for some frames. If in some
+    of these, from the first on or up to the last, the masks of it and of another join those before
+    and after better with their ids exchanged, both ends taken together, they are.
     """
     shown: list[ShownById] = [
         {item.object_id: item for item in frame.instances} for frame in frames
     ]
-    last = len(shown) - 1
-    for own in list(shown[last]):
-        first = last
-        while first > 0 and _sighting(shown[first - 1], own) < Sighting.DETECTED:
-            first -= 1
-        if not 0 < first < last or _sighting(shown[last], own) < Sighting.DETECTED:
-            continue
-        other = _bearer(own, shown, range(first, last))
-        if other is None:
-            continue
-        for at in range(first, last):
-            shown[at] = _exchanged(shown[at], own, other)
-            frames[at] = replace(frames[at], instances=tuple(shown[at].values()))
+    for own in list(shown[-1]):
+        while borne := _borne(own, shown):
+            for at in borne.frames:
+                shown[at] = _exchanged(shown[at], own, borne.other)
+                frames[at] = replace(frames[at], instances=tuple(shown[at].values()))
 
 
-def _bearer(own: int, shown: Sequence[ShownById], gap: range) -> int | None:
-    """Who bore the id `own` in the frames of `gap`, in which nothing else shows it."""
-    before, first, last, after = gap[0] - 1, gap[0], gap[-1], gap[-1] + 1
+@dataclass(frozen=True, slots=True)
+class _Borne:
+    """Who bore an object's id, and in which frames."""
+
+    other: int
+    frames: range
+
+
+def _borne(own: int, shown: Sequence[ShownById]) -> _Borne | None:
+    """Who bore the id `own`, and where, in the last frames in which no detection of its own shows
+    it, if the very last does.
+    """
+    end = len(shown) - 1
+    start = end
+    while start > 0 and _sighting(shown[start - 1], own) < Sighting.DETECTED:
+        start -= 1
+    if not 0 < start < end or _sighting(shown[end], own) < Sighting.DETECTED:
+        return None
+    gap, concept = range(start, end), shown[end][own].concept
+    others = {i for at in gap for i, o in shown[at].items() if o.concept == concept} - {own}
+    runs = {range(start, stop + 1) for stop in gap} | {range(at, end) for at in gap}
     best, most = None, 0.0
-    for other, item in shown[first].items():
-        found = all(_sighting(shown[at], other) > Sighting.TRACKED for at in gap)
-        apart = other in shown[before] or other in shown[after]
-        if other == own or item.concept != shown[after][own].concept or not (found and apart):
-            continue
-        gain = _gain(own, other, shown[first], shown[before])
-        gain += _gain(own, other, shown[last], shown[after])
-        if gain > most:
-            best, most = other, gain
+    for other in sorted(others):
+        for run in sorted(runs, key=lambda run: (run.start, run.stop)):
+            before, after = shown[run.start - 1], shown[run.stop]
+            found = all(_sighting(shown[at], other) > Sighting.TRACKED for at in run)
+            if found and (other in before or other in after):
+                gain = _gain(own, other, shown[run.start], before)
+                gain += _gain(own, other, shown[run.stop - 1], after)
+                if gain > most:
+                    best, most = _Borne(other, run), gain
     return best
 
 

@@ -74,6 +74,12 @@ def test_one_whose_mask_was_tracked_elsewhere_takes_its_own_back() -> None:
     assert told(held.clear()) == [*MEETING[:2], *gap, MEETING[5]]
 
 
+def test_one_that_bore_it_for_a_part_of_the_time_gives_that_back() -> None:
+    shown = [{1: 10, 2: 20}, {2: 10}, {2: 10}, {2: 18}, {1: 11, 2: 18}]
+    assert after(shown) == [shown[0], {1: 10}, {1: 10}, *shown[3:]]
+    assert after(shown[::-1]) == [*shown[4:2:-1], {1: 10}, {1: 10}, shown[0]]
+
+
 def test_who_jumps_where_nobody_else_was_keeps_its_id() -> None:
     shown = [{1: 10, 2: 20}, {1: 30, 2: 20}, {1: 30, 2: 20}, {1: 10, 2: 20}]
     assert after(shown) == shown
@@ -92,9 +98,8 @@ def test_another_concept_bears_no_id_of_this() -> None:
     assert after(MEETING, {1: 0, 2: 1}) == MEETING
 
 
-def test_who_was_not_there_all_the_time_did_not_bear_it() -> None:
-    shown = [*MEETING[:3], {}, *MEETING[4:]]
-    assert after(shown) == shown
+def test_a_frame_without_either_parts_two_that_are_given_back() -> None:
+    assert after([*MEETING[:3], {}, *MEETING[4:]]) == [*APART[:3], {}, *APART[4:]]
 
 
 def test_one_that_begins_and_ends_in_the_gap_is_left_alone() -> None:
