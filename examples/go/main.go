@@ -11,10 +11,20 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	limelight "example.com/limelight/limelightv1"
 )
+
+// Of failures told by their status alone, UNAVAILABLE is what may be repeated.
+const retries = `{"methodConfig": [{
+	"name": [{"service": "limelight.v1.LimelightService"}],
+	"retryPolicy": {
+		"maxAttempts": 5, "initialBackoff": "0.5s", "maxBackoff": "10s", "backoffMultiplier": 3,
+		"retryableStatusCodes": ["UNAVAILABLE"]
+	}
+}]}`
 
 func main() {
 	if len(os.Args) != 4 {
@@ -26,6 +36,10 @@ func main() {
 	}
 	connection, err := grpc.NewClient(os.Args[1],
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// A gateway that stands still is noticed; 10 s is the least that gRPC for Go allows.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 4 * time.Second}),
+		// Five attempts, gRPC's most, outlast a part's restart.
+		grpc.WithDefaultServiceConfig(retries),
 		// Overlays are large: without it, gRPC refuses answers of more than 4 MiB.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from limelight import Client, LimelightError, Segmentation
+from limelight import Client, LimelightError, RetryPolicy, Segmentation
 from limelight.masks import rle_iou
 from limelight.values import RLE
 from services.cli import options
@@ -44,7 +44,8 @@ def verify(
     dogs = _truth()["dog"]
     until = time.monotonic() + wait
     wrong = 0
-    with Client(where) as client:
+    # Who waits is told so, here; the client itself has no patience.
+    with Client(where, retry=RetryPolicy(patience=0.0)) as client:
         for what, instruction, phrases, expected in (
             ("phrase", None, ["dog"], dogs),
             ("instruction", "the dog on the left", None, dogs[:1]),

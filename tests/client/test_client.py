@@ -29,7 +29,7 @@ from services.local.ports import free_ports
 from tests.client.stand_in import SIZE, StandIn, mask, serving
 
 PICTURE = b"any bytes: the stand-in does not look"
-QUICK = RetryPolicy(attempts=3, first_delay=0.01)
+QUICK = RetryPolicy(attempts=3, first_delay=0.01, patience=0.0)
 
 type_of_call = Callable[..., Any]
 
@@ -172,6 +172,27 @@ def test_gives_up_after_its_attempts(segment: type_of_call, service: StandIn) ->
     with pytest.raises(LimelightError, match="going away"):
         segment(phrases=["dog"])
     assert len(service.tasks) == QUICK.attempts
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_service_that_is_away_for_long_is_waited_for(
+    address: str, service: StandIn, kind: str
+) -> None:
+    """More failures in a row than there are attempts, and than the budget has."""
+    service.faults = [Unavailable(Reason.SEGMENTER_UNAVAILABLE, "starting")] * 15
+    patient = RetryPolicy(first_delay=0.001, max_delay=0.01)
+    if kind == "sync":
+        with Client(address, retry=patient) as client:
+            answer = client.segment(PICTURE, phrases=["dog"])
+    else:
+
+        async def call() -> Any:
+            async with AsyncClient(address, retry=patient) as client:
+                return await client.segment(PICTURE, phrases=["dog"])
+
+        answer = asyncio.run(call())
+    assert len(answer.instances) == 2
+    assert len(service.tasks) == 16
 
 
 def test_does_not_wait_beyond_the_deadline(segment: type_of_call, service: StandIn) -> None:

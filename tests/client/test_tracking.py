@@ -36,7 +36,7 @@ from services.errors import InvalidRequest, Overloaded, Reason
 from tests.client.stand_in import serving
 from tests.client.track_stand_in import TrackStandIn
 
-QUICK = RetryPolicy(attempts=3, first_delay=0.01)
+QUICK = RetryPolicy(attempts=3, first_delay=0.01, patience=0.0)
 Track = Callable[..., list[Any]]
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from limelight import AsyncClient, TrackedFrame, TrackSummary
-from limelight.channels import RetryPolicy
+from limelight.retries import RetryPolicy
 from services.gateway.app import Gateway, start
 from services.gateway.settings import Settings
 from services.local.ports import free_ports

@@ -19,7 +19,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from limelight.channels import RetryPolicy
     from limelight.client import AsyncClient, Client
     from limelight.errors import ClientStateError, LimelightError
     from limelight.results import (
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         Rendering,
         Segmentation,
     )
+    from limelight.retries import RetryPolicy
     from limelight.streams import AsyncTracking, Tracking
     from limelight.tasks import Render
     from limelight.tracks import (
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from limelight.videos import LivePicture
 
 _HOMES = {
-    "channels": ("RetryPolicy",),
+    "retries": ("RetryPolicy",),
     "client": ("AsyncClient", "Client"),
     "errors": ("ClientStateError", "LimelightError"),
     "results": (

@@ -14,10 +14,11 @@ import grpc
 import grpc.aio
 
 from limelight import arguments
-from limelight.channels import RetryBudget, RetryPolicy, options_for
+from limelight.channels import options_for
 from limelight.errors import ClientStateError, LimelightError, from_rpc
 from limelight.proxies import Proxy, proxy_for
 from limelight.results import Event, Segmentation, event_from_proto, segmentation_from_proto
+from limelight.retries import Attempts, RetryBudget, RetryPolicy
 from limelight.streams import AsyncTracking, Tracking
 from limelight.targets import check_target
 from limelight.tasks import ImageLike, MaskFormatName, Render, RenderKindName, Want
@@ -127,6 +128,8 @@ class _Call:
         options: SegmentOptions,
         extra: Metadata,
         proxy: Proxy | None,
+        retry: RetryPolicy,
+        budget: RetryBudget,
     ) -> None:
         arguments.options(options, _OPTIONS, "segment")
         wanted: dict[str, Any] = {
@@ -139,20 +142,17 @@ class _Call:
         self.request_id = _request_id(options.get("request_id"))
         self.metadata = (*extra, ("x-request-id", self.request_id))
         self.proxy = proxy
-        self.attempt = 0
+        self.attempts = Attempts(retry, budget, self.expires_at)
 
     def timeout(self) -> float:
         """Seconds left for the next attempt."""
-        self.attempt += 1
         return max(0.0, self.expires_at - time.monotonic())
 
-    def wait_or_raise(self, exc: grpc.RpcError, retry: RetryPolicy, budget: RetryBudget) -> float:
-        """Seconds until the next attempt; raises the `LimelightError` if there is to be none."""
+    def check_repeat(self, exc: grpc.RpcError) -> None:
+        """Raises the `LimelightError` of a failed attempt, if there is to be no other."""
         error = self.error(exc)
-        delay = retry.delay(error, self.attempt, self.expires_at)
-        if delay is None or not budget.allows(error):
+        if self.attempts.after(error) is None:
             raise error from exc
-        return delay
 
     def error(self, exc: grpc.RpcError) -> LimelightError:
         """The error behind a failed attempt."""
@@ -260,21 +260,22 @@ class Client:
         """
         call = self._call(image, instruction, options)
         request = limelight_pb2.SegmentRequest(task=call.task)
-        while True:
-            with self._open():
-                future = self._stub.Segment.future(
-                    request, timeout=call.timeout(), metadata=call.metadata
-                )
-            try:
-                result = future.result().result
-                self._budget.answered()
-                return segmentation_from_proto(result)
-            except grpc.RpcError as exc:
-                delay = call.wait_or_raise(exc, self._retry, self._budget)
-            except BaseException:
-                future.cancel()  # Ctrl-C while waiting: the service must not work on
-                raise
-            time.sleep(delay)
+        with call.attempts:
+            while True:
+                with self._open():
+                    future = self._stub.Segment.future(
+                        request, timeout=call.timeout(), metadata=call.metadata
+                    )
+                try:
+                    result = future.result().result
+                    self._budget.answered()
+                    return segmentation_from_proto(result)
+                except grpc.RpcError as exc:
+                    call.check_repeat(exc)
+                except BaseException:
+                    future.cancel()  # Ctrl-C while waiting: the service must not work on
+                    raise
+                call.attempts.pause()
 
     def segment_stream(
         self, image: ImageLike, instruction: str | None = None, **options: Unpack[SegmentOptions]
@@ -287,27 +288,29 @@ class Client:
         return self._events(call, limelight_pb2.SegmentStreamRequest(task=call.task))
 
     def _events(self, call: _Call, request: limelight_pb2.SegmentStreamRequest) -> Iterator[Event]:
-        while True:
-            with self._open():
-                stream = self._stub.SegmentStream(
-                    request, timeout=call.timeout(), metadata=call.metadata
-                )
-            started = False
-            try:
-                for response in stream:
-                    started = True
-                    event = event_from_proto(response)
-                    if event is not None:
-                        yield event
-                self._budget.answered()
-                return
-            except grpc.RpcError as exc:
-                if started:
-                    raise call.error(exc) from exc
-                delay = call.wait_or_raise(exc, self._retry, self._budget)
-            finally:
-                stream.cancel()
-            time.sleep(delay)
+        with call.attempts:
+            while True:
+                with self._open():
+                    stream = self._stub.SegmentStream(
+                        request, timeout=call.timeout(), metadata=call.metadata
+                    )
+                started = False
+                try:
+                    for response in stream:
+                        started = True
+                        call.attempts.answered()
+                        event = event_from_proto(response)
+                        if event is not None:
+                            yield event
+                    self._budget.answered()
+                    return
+                except grpc.RpcError as exc:
+                    if started:
+                        raise call.error(exc) from exc
+                    call.check_repeat(exc)
+                finally:
+                    stream.cancel()
+                call.attempts.pause()
 
     def track(
         self,
@@ -349,7 +352,15 @@ class Client:
 
     def _call(self, image: ImageLike, instruction: str | None, options: SegmentOptions) -> _Call:
         with self._open():
-            return _Call(image, instruction, options, self._metadata, self._proxy)
+            return _Call(
+                image,
+                instruction,
+                options,
+                self._metadata,
+                self._proxy,
+                self._retry,
+                self._budget,
+            )
 
     @contextmanager
     def _open(self) -> Iterator[None]:
@@ -414,18 +425,19 @@ class AsyncClient:
         """Segment one image; see `Client.segment`. Files are read off the event loop."""
         call = await self._call(image, instruction, options)
         request = limelight_pb2.SegmentRequest(task=call.task)
-        while True:
-            stub = self._connected()
-            try:
-                response = await stub.Segment(
-                    request, timeout=call.timeout(), metadata=call.metadata
-                )
-            except grpc.aio.AioRpcError as exc:
-                delay = call.wait_or_raise(exc, self._retry, self._budget)
-            else:
-                self._budget.answered()
-                return segmentation_from_proto(response.result)
-            await asyncio.sleep(delay)
+        with call.attempts:
+            while True:
+                stub = self._connected()
+                try:
+                    response = await stub.Segment(
+                        request, timeout=call.timeout(), metadata=call.metadata
+                    )
+                except grpc.aio.AioRpcError as exc:
+                    call.check_repeat(exc)
+                else:
+                    self._budget.answered()
+                    return segmentation_from_proto(response.result)
+                await call.attempts.pause_async()
 
     async def segment_stream(
         self, image: ImageLike, instruction: str | None = None, **options: Unpack[SegmentOptions]
@@ -433,26 +445,28 @@ class AsyncClient:
         """Segment one image and tell each step as it happens; see `Client.segment_stream`."""
         call = await self._call(image, instruction, options)
         request = limelight_pb2.SegmentStreamRequest(task=call.task)
-        while True:
-            stream = self._connected().SegmentStream(
-                request, timeout=call.timeout(), metadata=call.metadata
-            )
-            started = False
-            try:
-                async for response in stream:
-                    started = True
-                    event = event_from_proto(response)
-                    if event is not None:
-                        yield event
-                self._budget.answered()
-                return
-            except grpc.aio.AioRpcError as exc:
-                if started:
-                    raise call.error(exc) from exc
-                delay = call.wait_or_raise(exc, self._retry, self._budget)
-            finally:
-                stream.cancel()
-            await asyncio.sleep(delay)
+        with call.attempts:
+            while True:
+                stream = self._connected().SegmentStream(
+                    request, timeout=call.timeout(), metadata=call.metadata
+                )
+                started = False
+                try:
+                    async for response in stream:
+                        started = True
+                        call.attempts.answered()
+                        event = event_from_proto(response)
+                        if event is not None:
+                            yield event
+                    self._budget.answered()
+                    return
+                except grpc.aio.AioRpcError as exc:
+                    if started:
+                        raise call.error(exc) from exc
+                    call.check_repeat(exc)
+                finally:
+                    stream.cancel()
+                await call.attempts.pause_async()
 
     def track(
         self,
@@ -480,7 +494,14 @@ class AsyncClient:
     ) -> _Call:
         self._connected()
         return await asyncio.to_thread(
-            _Call, image, instruction, options, self._metadata, self._proxy
+            _Call,
+            image,
+            instruction,
+            options,
+            self._metadata,
+            self._proxy,
+            self._retry,
+            self._budget,
         )
 
     def _connected(self) -> "limelight_pb2_grpc.LimelightServiceAsyncStub":

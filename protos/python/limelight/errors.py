@@ -77,8 +77,18 @@ class LimelightError(Exception):
         when it was full and said when to come again. A connection lost half-way is not safe.
         `docs/retries.md` has the whole table.
         """
-        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return self.retry_after is not None
+        return self.full or self.away
+
+    @property
+    def full(self) -> bool:
+        """Whether the service had no room, and said when to come again."""
+        return self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and self.retry_after is not None
+
+    @property
+    def away(self) -> bool:
+        """Whether the service, or a part of it, is not there: the work was not begun, and what has
+        ended is started again in seconds.
+        """
         if self.code is not grpc.StatusCode.UNAVAILABLE:
             return False
         return self.reason in _REFUSALS or self.unreachable

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import grpc
 
 from limelight import arguments
-from limelight.channels import RetryBudget, RetryPolicy
 from limelight.convert.enums import MASK_FORMAT, REVIEW_MODE
 from limelight.convert.plans import query_to_proto, selection_to_proto
 from limelight.convert.prompts import change_to_proto, object_to_proto, range_to_proto
 from limelight.errors import from_rpc
 from limelight.proxies import Proxy
+from limelight.retries import Attempts, RetryBudget, RetryPolicy
 from limelight.tasks import MaskFormatName, explicit_queries, member, review_mode
 from limelight.tracks import (
     TrackedFrame,
@@ -152,9 +152,9 @@ class TrackCall:
         self.next_frame = want.next_frame
         self.resumed = 0
         """How often the stream was cut and went on."""
-        self._attempt = 0
-        self._changes: deque[PromptChange] = deque()
         self._started = False
+        self._attempts = self._fresh_attempts()
+        self._changes: deque[PromptChange] = deque()
         self.done = False
         self.calls = 0
         """Calls that were begun, by which what belongs to an earlier one is told."""
@@ -171,9 +171,14 @@ class TrackCall:
         self.offset: int | None = None
         """Where the media begin; None until the service has said so."""
 
+    def _fresh_attempts(self) -> Attempts:
+        """Those after a sign of life; of a stream that has begun, the client's budget has none."""
+        if self._started:
+            return Attempts(self._patience, RetryBudget(0), self._expires_at)
+        return Attempts(self._retry, self._budget, self._expires_at)
+
     def timeout(self) -> float | None:
-        """Seconds left for the next call, which is counted."""
-        self._attempt += 1
+        """Seconds left for the next call."""
         left = self._expires_at - time.monotonic()
         return None if left == float("inf") else max(0.0, left)
 
@@ -221,9 +226,10 @@ class TrackCall:
                     return None  # its caller need not know that there was a cut
                 self._started = True
                 self._budget.answered()
+                self._attempts = self._fresh_attempts()
             case TrackedFrame():
                 self._taken += 1
-                self._attempt = 0
+                self._attempts = self._fresh_attempts()
                 if event.index < self.next_frame:
                     return None
                 self.next_frame = event.index + 1
@@ -236,9 +242,8 @@ class TrackCall:
         `LimelightError` if there is to be none.
         """
         error = from_rpc(exc, self.request_id, self._proxy)
-        retry = self._patience if self._started else self._retry
-        delay = retry.delay(error, max(1, self._attempt), self._expires_at)
-        if delay is None or not (self._started or self._budget.allows(error)):
+        delay = self._attempts.after(error)
+        if delay is None:
             raise error from exc
         if self._started:
             self.resumed += 1
