@@ -24,6 +24,18 @@ _LOOK_S = 1.0
 # How long a fresh channel may take to connect before it is given up.
 _DIAL_S = 5.0
 
+# A proxy that stands still, or is cut off, is noticed; what waits for it is asked of another.
+# Serve's proxies bear three pings without an answer between them (gRPC's default), and gRPC sends
+# hardly more than two of them, so they must not come much faster.
+_KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 4_000),
+    # What decides in gRPC's core, and would be a minute, whatever the line above says.
+    ("grpc.http2.ping_timeout_ms", 4_000),
+    # How long a new connection may take to be answered, where gRPC would wait 20 s.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+)
+
 _SERVICE_CONFIG: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 
 
@@ -46,8 +58,7 @@ class ChannelPool:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            *_KEEPALIVE,
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),

@@ -64,9 +64,11 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         # A peer that a network has cut off is noticed, and its sockets are given back.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Pings that come faster than that, twice, end the connection (ENHANCE_YOUR_CALM).
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Pings that come faster than that, twice, end the connection (ENHANCE_YOUR_CALM). Clients
+        # ask whether the gateway stands still every 6 s (`limelight.channels`).
+        ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
         ("grpc.http2.max_ping_strikes", 2),
     ]
 

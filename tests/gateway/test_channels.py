@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import grpc
 import pytest
 
+from services.gateway import channels
 from services.gateway.channels import ChannelPool, _Channel
 from services.local.ports import free_ports
 from tests.conftest import Until
+from tests.gateway.door.frames import ACK, SETTINGS, frame
 from tests.rpc.echo import RPCS, EchoRequest, EchoResponse, add_EchoServiceServicer_to_server
 from tests.rpc.echo_server import EchoServer, serving
 
@@ -110,6 +112,40 @@ async def test_an_address_that_comes_late_is_found(until: Until) -> None:
         await until(lambda: pool.ready)
         assert await ask(pool) == "a"
         await grpc_server.stop(None)
+
+
+@asynccontextmanager
+async def mute_peer() -> AsyncIterator[str]:
+    """A peer that begins HTTP/2 as a server should, and then says nothing: its address."""
+    opened: list[asyncio.StreamWriter] = []
+
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        writer.write(frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
+        while await reader.read(1 << 16):
+            pass
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}"
+        for writer in opened:
+            writer.close()
+
+
+async def test_a_call_at_a_peer_that_stands_still_ends(
+    monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    settings = dict(channels._KEEPALIVE)
+    assert settings["grpc.keepalive_time_ms"] + settings["grpc.http2.ping_timeout_ms"] <= 15_000
+    monkeypatch.setattr(channels, "_KEEPALIVE", tuple((key, 300) for key in settings))
+    async with mute_peer() as mute:
+        pool = ChannelPool(mute, 1, 1 << 20)
+        await until(lambda: pool.ready)
+        with pytest.raises(grpc.aio.AioRpcError) as lost:
+            await asyncio.wait_for(ask(pool), 60)
+        assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+        await pool.close()
 
 
 async def test_an_old_channel_is_replaced_and_closed_after_its_last_call(until: Until) -> None:
