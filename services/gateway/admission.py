@@ -6,7 +6,7 @@ and is told when to come again. The requests of those who are let in are read, a
 turn in their lane.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from services.caller import Caller, Priority
@@ -25,12 +25,29 @@ _KEPT_FOR_INTERACTIVE = 1 / 4
 
 
 class Admission:
-    """Admits calls of one event loop."""
+    """Admits calls of one event loop.
+
+    Args:
+        max_in_flight: calls at a time.
+        max_bytes: of images that are held.
+        metrics: where what is turned away is counted.
+        max_streams: videos at a time.
+        stalled: what a call of that kind is told that finds no room while a service that it needs
+            answers nothing at all; None where it answers.
+        away: what every call of that kind is told, before anything of it is read.
+    """
 
     def __init__(
-        self, max_in_flight: int, max_bytes: int, metrics: GatewayMetrics, max_streams: int = 16
+        self,
+        max_in_flight: int,
+        max_bytes: int,
+        metrics: GatewayMetrics,
+        max_streams: int = 16,
+        stalled: Callable[[str], Unavailable | None] = lambda _: None,
+        away: Callable[[str], Unavailable | None] = lambda _: None,
     ) -> None:
         self._max_streams = max_streams
+        self._stalled, self._away = stalled, away
         self._streams = 0
         self._max_in_flight = max_in_flight
         self._max_bytes = max_bytes
@@ -70,7 +87,7 @@ class Admission:
             Overloaded: there is none; with a time to come again.
             Unavailable: the gateway drains.
         """
-        with self._counting(caller):
+        with self._counting(caller, PHRASES):
             self._check_open()
             self._check_places(self._lanes[PHRASES], priority)
 
@@ -87,10 +104,11 @@ class Admission:
         Raises:
             Overloaded: there is no room, or not enough time; with a time to come again.
             DeadlineTooShort: there would not be enough time if nobody else were there.
-            Unavailable: the gateway drains.
+            Unavailable: the gateway drains, or a service is away; or there is no room because one
+                stands still.
             DeadlinePassed: it is too late already.
         """
-        with self._counting(caller):
+        with self._counting(caller, cost.kind):
             self._check(cost, deadline, priority)
         self._hold(1, cost.held_bytes)
         try:
@@ -110,7 +128,7 @@ class Admission:
         among those that are worked on. Raises as `admit`.
         """
         lane = self._lanes[cost.kind]
-        with self._counting(caller):
+        with self._counting(caller, cost.kind):
             turn = await lane.take(cost.units, priority, deadline)
         with turn:
             yield
@@ -150,6 +168,8 @@ class Admission:
 
     def _check(self, cost: Cost, deadline: Deadline, priority: Priority) -> None:
         self._check_open()
+        if (away := self._away(cost.kind)) is not None:
+            raise away
         deadline.check()
         lane = self._lanes[cost.kind]
         self._check_places(lane, priority)
@@ -172,17 +192,22 @@ class Admission:
         self._metrics.streams.set(self._streams)
 
     @contextmanager
-    def _counting(self, caller: Caller) -> Iterator[None]:
+    def _counting(self, caller: Caller, kind: str | None = None) -> Iterator[None]:
         try:
             yield
         except Overloaded as error:
+            if kind is not None and (stalled := self._stalled(kind)) is not None:
+                # Fewer calls would not be answered either: to clients, this passes by itself.
+                self._count_shed("stalled", caller)
+                raise stalled from error
             self._count_shed(error.why if isinstance(error, Shed) else "queue", caller)
             raise
         except DeadlineTooShort:
             self._count_shed("deadline_too_short", caller)
             raise
-        except Unavailable:
-            self._count_shed("draining", caller)
+        except Unavailable as error:
+            why = "draining" if error.reason is Reason.DRAINING else "away"
+            self._count_shed(why, caller)
             raise
 
     def _count_shed(self, why: str, caller: Caller) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc
 from services.codecs.videos.limits import VideoLimits
 from services.errors import Reason
-from services.gateway.admission import Admission
+from services.gateway.admission import INSTRUCTIONS, PHRASES, Admission
 from services.gateway.arrivals import Arrivals
 from services.gateway.channels import ChannelPool
 from services.gateway.door import Door, server_options
@@ -142,8 +142,14 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         metrics,
     )
     rules = TaskRules(settings, pixels)
+    needed = {PHRASES: (segmenter,), INSTRUCTIONS: (planner, segmenter)}
     admission = Admission(
-        settings.max_in_flight, settings.max_in_flight_bytes, metrics, settings.max_streams
+        settings.max_in_flight,
+        settings.max_in_flight_bytes,
+        metrics,
+        settings.max_streams,
+        stalled=lambda kind: next(filter(None, (peer.stalled() for peer in needed[kind])), None),
+        away=lambda kind: next(filter(None, (peer.refusal() for peer in needed[kind])), None),
     )
     planning = PlannerPeer(planner)
     pipeline = Pipeline(

@@ -19,6 +19,8 @@ SHED_REASONS = (
     "streams",
     "uploads",
     "upload_bytes",
+    "stalled",
+    "away",
 )
 
 

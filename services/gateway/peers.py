@@ -87,6 +87,14 @@ class Peer:
         connected = self._pool.ready  # asked in any case, so that idle channels connect
         return connected and not self._presence.away
 
+    def stalled(self) -> Unavailable | None:
+        """See `Presence`."""
+        return self._presence.stalled()
+
+    def refusal(self) -> Unavailable | None:
+        """See `Presence`."""
+        return self._presence.refusal()
+
     async def keep(self) -> None:
         """Look after the connections until cancelled."""
         try:

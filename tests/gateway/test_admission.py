@@ -52,6 +52,38 @@ def test_places_are_counted_and_given_back(admission: Admission, counted: Gatewa
     assert sample(counted, "limelight_tenant_shed_total", tenant="acme", reason="in_flight") == 1
 
 
+async def test_whoever_finds_no_room_because_nothing_is_answered_is_told_so(
+    counted: GatewayMetrics,
+) -> None:
+    stalled = {PHRASES: Unavailable(Reason.SEGMENTER_UNAVAILABLE, "silent", retry_after_s=1.0)}
+    admission = Admission(1, 1000, counted, stalled=stalled.get)
+    with admission.admit(ACME, SMALL, FOREVER):
+        with pytest.raises(Unavailable) as told, admission.admit(ACME, SMALL, FOREVER):
+            pass
+        assert told.value.reason is Reason.SEGMENTER_UNAVAILABLE
+        with pytest.raises(Unavailable):
+            admission.check_room(ACME)
+        # What does not need it is shed as ever.
+        with pytest.raises(Overloaded), admission.admit(ACME, Cost(INSTRUCTIONS, 1), FOREVER):
+            pass
+        stalled.clear()
+        with pytest.raises(Overloaded), admission.admit(ACME, SMALL, FOREVER):
+            pass
+    assert sample(counted, "limelight_shed_total", reason="stalled") == 2
+    assert sample(counted, "limelight_shed_total", reason="in_flight") == 2
+
+
+async def test_what_needs_a_service_that_is_away_is_not_even_read(counted: GatewayMetrics) -> None:
+    away = {PHRASES: Unavailable(Reason.SEGMENTER_UNAVAILABLE, "away", retry_after_s=5.0)}
+    admission = Admission(1, 1000, counted, away=away.get)
+    with pytest.raises(Unavailable), admission.admit(ACME, SMALL, FOREVER):
+        pass
+    with admission.admit(ACME, Cost(INSTRUCTIONS, 1), FOREVER):
+        pass
+    assert sample(counted, "limelight_shed_total", reason="away") == 1
+    assert sample(counted, "limelight_shed_total", reason="draining") == 0
+
+
 @pytest.mark.parametrize("failure", [ValueError("broken"), asyncio.CancelledError()])
 async def test_a_call_that_fails_gives_back_its_place(
     admission: Admission, clock: Clock, failure: BaseException

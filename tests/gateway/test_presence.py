@@ -7,7 +7,7 @@ import pytest
 
 from services.errors import Reason, Unavailable
 from services.gateway.presence import Presence
-from tests.conftest import Until
+from tests.conftest import Clock, Until
 
 
 class Probe:
@@ -74,3 +74,77 @@ async def test_an_answer_is_the_best_sign(presence: Presence, probe: Probe, unti
         await until(lambda: presence.away)
         answered()
         assert not presence.away
+
+
+@pytest.fixture
+async def patient(probe: Probe) -> AsyncIterator[Presence]:
+    """One that asks for no sign of life in the time of a test."""
+    watched = Presence("segmenter", Reason.SEGMENTER_UNAVAILABLE, probe, silence_s=3600.0)
+    yield watched
+    await watched.close()
+
+
+async def test_a_service_that_answers_nothing_stalls(patient: Presence, clock: Clock) -> None:
+    assert patient.stalled() is None
+    with patient.waiting() as answered:
+        clock.advance(1.5)
+        assert patient.stalled() is None
+        clock.advance(1.0)
+        stalled = patient.stalled()
+        assert stalled is not None
+        assert stalled.reason is Reason.SEGMENTER_UNAVAILABLE
+        assert stalled.retry_after_s is not None
+        answered()
+        assert patient.stalled() is None
+    clock.advance(60)
+    assert patient.stalled() is None, "nobody asked it anything"
+    with patient.waiting():
+        assert patient.stalled() is None
+
+
+async def test_a_slow_service_does_not_stall(patient: Presence, clock: Clock) -> None:
+    with patient.waiting() as answered:
+        clock.advance(10)
+        answered()
+    with patient.waiting() as answered:
+        clock.advance(25)
+        assert patient.stalled() is None, "it takes that long"
+        clock.advance(10)
+        assert patient.stalled() is not None
+        answered()
+    for _ in range(60):  # it has become quick
+        with patient.waiting() as answered:
+            answered()
+    with patient.waiting():
+        clock.advance(2.5)
+        assert patient.stalled() is not None
+
+
+async def test_a_service_whose_calls_all_fail_stalls_as_well(
+    patient: Presence, clock: Clock
+) -> None:
+    """A proxy that has ended refuses each call at once, so that none waits for long."""
+    for _ in range(5):
+        with patient.waiting():
+            pass
+        clock.advance(0.6)
+    assert patient.stalled() is not None
+    clock.advance(60)
+    assert patient.stalled() is None, "nobody has asked it for long"
+
+
+async def test_a_service_whose_calls_all_fail_is_away(
+    presence: Presence, probe: Probe, until: Until
+) -> None:
+    """Nobody waits for long, yet whoever comes need not be tried again and again."""
+    probe.alive = False
+    end = asyncio.get_running_loop().time() + 60
+    while not presence.away:
+        with presence.waiting():
+            pass
+        await asyncio.sleep(0)
+        assert asyncio.get_running_loop().time() < end
+    assert presence.refusal() is not None
+    probe.alive = True
+    await until(lambda: not presence.away)
+    assert presence.refusal() is None
