@@ -15,6 +15,8 @@ from typing import Annotated
 
 import typer
 
+# Bytes: a request of the greatest size, and what Serve says beside it.
+_LARGEST_MESSAGE = 80 << 20
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -73,6 +75,11 @@ RUNTIME = RuntimeProfile(
             # that is only slow may be silent as long as before, three limits and two gaps: 49 s.
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "15",
+            # What is larger than that goes through Ray's store, which the raylet keeps: by default
+            # pictures of more than 100 kB. The proxy waits for it in its event loop, so that one of
+            # them stopped every call while the raylet stood still.
+            "RAY_max_direct_call_object_size": str(_LARGEST_MESSAGE),
+            "RAY_task_rpc_inlined_bytes_limit": str(_LARGEST_MESSAGE),
             # Ray starts its workers at nice 15, so that all else on a machine goes first. Replicas
             # are what the machine is there for; beside two busy programs they stood still.
             "RAY_worker_niceness": "0",
