@@ -1,13 +1,17 @@
 """Finds and ends the processes of a stack, and no others.
 
 Pids are reused, so a process is identified by its pid and start time, or by the mark in its
-environment, which every descendant of a stack inherits.
+environment, which every descendant of a stack inherits. Start times count from the machine's boot
+where the kernel tells (Linux): from the epoch, a clock that is set would move all of them, and
+every process of a stack would count as another.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -20,7 +24,7 @@ _CLOCK_TICKS_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ProcessRef:
-    """One process, by its pid and its start in seconds since the epoch."""
+    """One process, by its pid and its start in seconds: see `started_s`."""
 
     pid: int
     started: float
@@ -28,7 +32,7 @@ class ProcessRef:
     @classmethod
     def of(cls, pid: int) -> "ProcessRef":
         """The process that has `pid` now; raises `psutil.NoSuchProcess` if there is none."""
-        return cls(pid, psutil.Process(pid).create_time())
+        return cls(pid, started_s(psutil.Process(pid)))
 
     @classmethod
     def of_child(cls, pid: int) -> "ProcessRef":
@@ -45,7 +49,7 @@ class ProcessRef:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return None
-            same = abs(process.create_time() - self.started) <= _CLOCK_TICKS_S
+            same = abs(started_s(process) - self.started) <= _CLOCK_TICKS_S
         except psutil.Error:
             return None
         return process if same else None
@@ -53,6 +57,30 @@ class ProcessRef:
     @property
     def alive(self) -> bool:
         return self.resolve() is not None
+
+
+def started_s(process: psutil.Process) -> float:
+    """When it started, in seconds since boot, or since the epoch where there is no /proc.
+
+    Raises:
+        psutil.Error: it has ended.
+    """
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_bytes()
+    except OSError:
+        return float(process.create_time())  # raises what is right for one that has ended
+    # Its name, in brackets, may hold spaces and brackets; the start is field 22 (proc(5)).
+    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def stopped(process: psutil.Process) -> bool:
+    """Whether a signal (SIGSTOP) stopped it: however busy, a process is not in that state; one that
+    a debugger holds is in another.
+    """
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.Error:  # it has ended
+        return False
 
 
 def with_descendants(roots: Iterable[ProcessRef]) -> list[ProcessRef]:
@@ -66,7 +94,7 @@ def with_descendants(roots: Iterable[ProcessRef]) -> list[ProcessRef]:
         with contextlib.suppress(psutil.Error):
             for child in process.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    found[child.pid] = ProcessRef(child.pid, child.create_time())
+                    found[child.pid] = ProcessRef(child.pid, started_s(child))
     return list(found.values())
 
 
@@ -79,7 +107,7 @@ def marked(mark: str, part: str | None = None) -> list[ProcessRef]:
             if environment.get(MARK_VARIABLE) == mark and (
                 part is None or environment.get(PART_VARIABLE) == part
             ):
-                found.append(ProcessRef(process.pid, process.create_time()))
+                found.append(ProcessRef(process.pid, started_s(process)))
     return found
 
 
@@ -113,4 +141,6 @@ def wait_gone(ref: ProcessRef, timeout_s: float) -> bool:
 
 def uptime_s(ref: ProcessRef) -> float:
     """Seconds since the process started."""
-    return max(0.0, time.time() - ref.started)
+    since_boot = Path("/proc/self/stat").exists()
+    now = time.clock_gettime(time.CLOCK_BOOTTIME) if since_boot else time.time()
+    return max(0.0, now - ref.started)

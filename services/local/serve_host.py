@@ -4,14 +4,16 @@ The supervisor runs it as `python -m services.local.serve_host CONFIG`, where CO
 prints its stages and its failure as JSON lines on standard output, between whatever Ray prints.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +32,10 @@ _OBJECT_STORE_BYTES = 100 << 20
 # CPUs are a way of placing replicas on a cluster. Here all of them share the machine anyway.
 _LOGICAL_CPUS = 16
 _WATCH_S = 1.0
+# Looks at Ray's processes' states, and looks in a row after which one that a signal has stopped is
+# ended: whoever ended is started again, by Ray or by the supervisor.
+_STATES_S = 5.0
+_STOPPED = 3
 # The applications, and where each is built.
 _BUILDS = {
     "planner": "services.planner.app",
@@ -85,7 +91,9 @@ def main() -> None:
         raise
     _tell("ready")
     core = _core_processes()
+    still = StillProcesses()
     while not stop.wait(_WATCH_S):
+        still.look()
         dead = [name for name, ref in core.items() if not ref.alive]
         if dead:
             print(f"Ray's {' and '.join(dead)} ended", file=sys.stderr, flush=True)
@@ -93,6 +101,39 @@ def main() -> None:
             os._exit(1)
     # Not `serve.shutdown()`: the gateway has drained by now, so no call is left to wait for.
     ray.shutdown()
+
+
+class StillProcesses:
+    """Ends descendants of this process that a signal has stopped for good.
+
+    Ray takes a proxy, a replica or itself for well, or waits for most of a minute, while the
+    kernel takes connections and calls for what will not answer them.
+
+    Args:
+        every_s: seconds between two looks.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, every_s: float = _STATES_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._due = clock() + every_s
+        self._seen: dict[psutil.Process, int] = {}
+
+    def look(self) -> None:
+        """Look, if it is time."""
+        if self._clock() < self._due:
+            return
+        self._due = self._clock() + self._every_s
+        stopped = filter(processes.stopped, psutil.Process().children(recursive=True))
+        self._seen = {process: self._seen.get(process, 0) + 1 for process in stopped}
+        for process, looks in self._seen.items():
+            if looks >= _STOPPED:
+                what = f"{process.pid} stands still, stopped by a signal; it is killed"
+                print(f"process {what}", file=sys.stderr, flush=True)
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
 
 def start_timed_out(error: Exception) -> bool:
@@ -141,7 +182,7 @@ def end_children(but: Collection[ProcessRef] = ()) -> None:
 def _core_processes() -> dict[str, ProcessRef]:
     """Ray's processes without which it is dead, though its driver may not notice for minutes."""
     return {
-        child.name(): ProcessRef(child.pid, child.create_time())
+        child.name(): ProcessRef.of(child.pid)
         for child in psutil.Process().children()
         if child.name() in ("gcs_server", "raylet")
     }

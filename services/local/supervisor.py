@@ -106,6 +106,7 @@ class Supervisor:
             "serve": LogFile(folder.serve_log),
             **{name: LogFile(folder.gateway_log(n)) for n, name in self._names.items()},
         }
+        self._began = time.monotonic()
         self._port: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._state = StackState(
@@ -128,7 +129,7 @@ class Supervisor:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._or_stopped(self._start())
             if not self._stop.is_set():
-                ready_s = round(time.time() - self._state.started, 2)
+                ready_s = round(time.monotonic() - self._began, 2)
                 self._change(phase=Phase.READY, stage="", ready_s=ready_s)
             await self._or_stopped(self._watch())
         except TimeoutError:
@@ -337,11 +338,15 @@ class Supervisor:
                 self._children[name].kill()
 
         name = self._names[number]
-        watch = asyncio.create_task(pulse.watch(address, silent))
+        watches = [
+            asyncio.create_task(pulse.watch(address, silent)),
+            asyncio.create_task(pulse.watch_state(lambda: self._children[name].pid, silent)),
+        ]
         try:
             await self._keep(name, self._what(number), lambda: self._start_gateway(number))
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
     async def _keep(self, name: str, what: str, start: Callable[[], Awaitable[None]]) -> None:
         """Start a part again whenever it dies, until it has died too often of late."""

@@ -29,6 +29,38 @@ def gateway() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     process.wait()
 
 
+async def test_what_a_signal_stopped_is_told_by_its_state(
+    gateway: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    process, address = gateway
+    told: list[str] = []
+    looks = 0
+
+    def pid() -> int:
+        nonlocal looks
+        looks += 1
+        return process.pid
+
+    watch = asyncio.create_task(pulse.watch_state(pid, told.append, 0.02))
+    try:
+        while await asyncio.to_thread(check, address) != "serving":
+            assert process.poll() is None
+        await wait_until(lambda: looks > 10)
+        assert not told
+        process.send_signal(signal.SIGSTOP)
+        await wait_until(lambda: bool(told))
+        assert told[0].startswith("stands still, stopped by a signal")
+        # Whoever was killed for it has another pid afterwards, or none.
+        process.kill()
+        process.wait()
+        told.clear()
+        seen = looks
+        await wait_until(lambda: looks > seen + 10)
+        assert not told
+    finally:
+        watch.cancel()
+
+
 async def test_only_silence_is_told(gateway: tuple[subprocess.Popen[bytes], str]) -> None:
     process, address = gateway
     told: list[str] = []

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from ray.exceptions import GetTimeoutError
 
 from services.local import processes
 from services.local.health import check
 from services.local.processes import MARK_VARIABLE
-from services.local.serve_host import start_timed_out
+from services.local.serve_host import StillProcesses, start_timed_out
 from services.local.state import Phase, StackConfig, StackFolder, StackState
 from services.local.supervisor import Parts, Supervisor
 
@@ -52,6 +55,48 @@ serve_host.main()
 )
 def test_only_a_timeout_counts_as_one(error: Exception, is_timeout: bool) -> None:
     assert start_timed_out(error) is is_timeout
+
+
+def test_what_a_signal_stopped_for_good_is_ended() -> None:
+    sleep = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+    with (
+        subprocess.Popen(sleep, stdout=subprocess.PIPE) as still,
+        subprocess.Popen(sleep, stdout=subprocess.PIPE) as well,
+    ):
+        try:
+            for child in (still, well):
+                assert child.stdout is not None
+                assert child.stdout.readline() == b"up\n"
+            now = [0.0]
+            watch = StillProcesses(every_s=5.0, clock=lambda: now[0])
+
+            def look() -> None:
+                now[0] += 5.0
+                watch.look()
+
+            def stop() -> None:
+                still.send_signal(signal.SIGSTOP)
+                while not processes.stopped(psutil.Process(still.pid)):
+                    assert still.poll() is None
+
+            stop()
+            look()
+            look()
+            watch.look()  # too early to count
+            still.send_signal(signal.SIGCONT)
+            while processes.stopped(psutil.Process(still.pid)):
+                assert still.poll() is None
+            look()
+            stop()  # counted anew
+            look()
+            look()
+            assert still.poll() is None
+            look()
+            assert still.wait(60) == -signal.SIGKILL
+            assert well.poll() is None
+        finally:
+            still.kill()
+            well.kill()
 
 
 @pytest.mark.serve

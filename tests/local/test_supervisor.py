@@ -132,6 +132,20 @@ async def test_two_gateways_at_one_address_are_kept_apart(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+async def test_a_gateway_that_stands_still_is_replaced(tmp_path: Path) -> None:
+    async with living(tmp_path, gateways=2) as life:
+        first = await life.until(ready)
+        os.kill(first.processes["gateway-2"].pid, signal.SIGSTOP)
+        again = await life.until(
+            lambda state: state.processes["gateway-2"] != first.processes["gateway-2"]
+        )
+        assert again.restarts == {"gateway-2": 1}
+        assert "stands still, stopped by a signal" in life.folder.gateway_log(2).read_text()
+        # Its health would have told later: three checks, 5 s each.
+        assert "did not answer" not in life.folder.gateway_log(2).read_text()
+
+
+@pytest.mark.slow
 async def test_a_gateway_that_dies_comes_back_on_its_port(tmp_path: Path) -> None:
     async with living(tmp_path) as life:
         first = await life.until(ready)
