@@ -8,6 +8,8 @@ the one table from these classes to gRPC statuses. A `CheckpointError` comes bef
 model's files cannot be served or trained.
 """
 
+import errno
+
 from limelight.faults import InvalidRequest, Reason, ServiceError
 
 __all__ = [
@@ -21,13 +23,23 @@ __all__ = [
     "InvalidRequest",
     "NoSuchMethod",
     "NotDeployed",
+    "OutOf",
     "Overloaded",
     "Reason",
     "ServiceError",
     "TooLarge",
     "Unavailable",
     "Unknown",
+    "out_of",
 ]
+
+# What a system call says that found no more of something. EFBIG is a limit on files (RLIMIT_FSIZE).
+_OUT_OF = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "disk"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "open files"),
+    errno.ENOMEM: "memory",
+}
+_OUT_OF_RETRY_S = 5.0
 
 
 class InvalidMedia(InvalidRequest):
@@ -36,6 +48,24 @@ class InvalidMedia(InvalidRequest):
 
 class Overloaded(ServiceError):
     """The request is sound and there is no room for it now: RESOURCE_EXHAUSTED, with RetryInfo."""
+
+
+class OutOf(Overloaded):
+    """The machine has no more of something that the request needs, which it gets back as other work
+    ends or somebody makes room.
+    """
+
+    def __init__(self, what: str) -> None:
+        message = f"the service is out of {what}"
+        super().__init__(Reason.OVERLOADED, message, retry_after_s=_OUT_OF_RETRY_S)
+
+
+def out_of(exc: BaseException) -> OutOf | None:
+    """What the machine has no more of, where an exception says so."""
+    if isinstance(exc, MemoryError):
+        return OutOf("memory")
+    what = _OUT_OF.get(exc.errno or 0) if isinstance(exc, OSError) else None
+    return None if what is None else OutOf(what)
 
 
 class TooLarge(ServiceError):

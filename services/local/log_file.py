@@ -1,6 +1,5 @@
 """A log of bounded size: when it is full it becomes `NAME.1`, and the one before `NAME.2`."""
 
-import contextlib
 from pathlib import Path
 
 MAX_BYTES = 16 << 20
@@ -19,14 +18,23 @@ class LogFile:
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
         self._path, self._max_bytes, self._kept = path, max_bytes, kept
         self._handle = path.open("ab", buffering=0)
+        self._lost = 0
 
     def write(self, piece: bytes) -> None:
         """Append a piece, whole, to this file or to a new one; nothing where the disk is full.
 
-        Whoever writes here must not end for want of a log.
+        Whoever writes here must not end for want of a log. What comes next tells how much is not
+        there.
         """
-        with contextlib.suppress(OSError):
+        if self._lost:
+            told = f"({self._lost} lines could not be written: there was no room on the disk)\n"
+            piece = told.encode() + piece
+        try:
             self._append(piece)
+        except OSError:
+            self._lost += 1
+        else:
+            self._lost = 0
 
     def _append(self, piece: bytes) -> None:
         held = self._handle.tell()

@@ -332,4 +332,6 @@ async def _counted(messages: AsyncIterator[Any], observed: CallMetrics) -> Async
 def _readable(message: Any) -> Any:
     if isinstance(message, MalformedRequest):
         raise InvalidRequest(Reason.REQUEST_MALFORMED, message.fault, field=message.field)
+    if isinstance(message, ServiceError):
+        raise message
     return message

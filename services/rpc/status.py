@@ -47,12 +47,14 @@ def code_of(error: ServiceError) -> grpc.StatusCode:
 
 def service_error(exc: BaseException) -> ServiceError:
     """What an exception of a handler means to the caller; an unknown one is a fault of ours."""
-    return exc if isinstance(exc, ServiceError) else Internal()
+    if isinstance(exc, ServiceError):
+        return exc
+    return errors.out_of(exc) or Internal()
 
 
 def is_callers_fault(error: ServiceError) -> bool:
     """Whether one log line will do: nothing of ours broke."""
-    return not isinstance(error, errors.Internal | errors.Unavailable)
+    return not isinstance(error, errors.Internal | errors.Unavailable | errors.OutOf)
 
 
 def rich_status(error: ServiceError, request_id: str) -> status_pb2.Status:

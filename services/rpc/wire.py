@@ -14,6 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from limelight.paths import FieldPath
+from services.errors import ServiceError, out_of
 
 # Where nothing better is known: the request itself.
 REQUEST = FieldPath(("request",))
@@ -45,17 +46,32 @@ class _WireError(Exception):
 
 
 def reader(deserialize: Deserialize | None) -> Deserialize | None:
-    """`deserialize`, which gives a `MalformedRequest` where it would raise; None stays None."""
+    """`deserialize`, which gives a `MalformedRequest` or `OutOf` where it would raise; None stays
+    None.
+    """
     if deserialize is None:
         return None
 
     def read(data: bytes) -> Any:
         try:
             return deserialize(data)
+        except MemoryError as exc:
+            return out_of(exc)
         except (DecodeError, ValueError):
+            # To protobuf it is all one whether bytes are no message, or there is no room for one.
+            if (full := _no_room_for(data)) is not None:
+                return full
             return malformed(data, getattr(deserialize, "__self__", None))
 
     return read
+
+
+def _no_room_for(data: bytes) -> ServiceError | None:
+    try:
+        bytearray(2 * len(data))
+    except MemoryError as exc:
+        return out_of(exc)
+    return None
 
 
 def malformed(data: bytes, kind: Any) -> MalformedRequest:

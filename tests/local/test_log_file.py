@@ -1,5 +1,6 @@
 """Logs are bounded, and what is kept is the latest, whole."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,20 @@ def test_a_full_disk_loses_lines_and_ends_nobody() -> None:
     log = LogFile(full)
     log.write(b"a line\n")
     log.close()
+
+
+def test_what_a_full_disk_cost_is_told_when_there_is_room(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "log")
+    log.write(b"before\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        log.write(b"lost\n")
+        log.write(b"lost too\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.write(b"after\n")
+    log.write(b"and on\n")
+    log.close()
+    told = b"(2 lines could not be written: there was no room on the disk)\n"
+    assert (tmp_path / "log").read_bytes() == b"before\n" + told + b"after\nand on\n"

@@ -1,5 +1,6 @@
 """The table from errors to statuses, there and back."""
 
+import errno
 from typing import Any
 
 import grpc
@@ -9,7 +10,14 @@ from limelight.paths import FieldPath
 from limelight.v1 import errors_pb2
 from services import errors
 from services.errors import Reason, ServiceError
-from services.rpc.status import code_of, error_from_rpc, rich_status, trailing_metadata
+from services.rpc.status import (
+    code_of,
+    error_from_rpc,
+    is_callers_fault,
+    rich_status,
+    service_error,
+    trailing_metadata,
+)
 
 
 class Failed(grpc.RpcError):
@@ -108,3 +116,27 @@ def test_details_of_another_domain_are_not_believed() -> None:
 def test_every_reason_is_in_the_contract() -> None:
     known = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118
     assert {reason.value for reason in Reason} | {"UNSPECIFIED"} == known
+
+
+@pytest.mark.parametrize(
+    ("exc", "what"),
+    [
+        (MemoryError(), "memory"),
+        (OSError(errno.ENOMEM, "cannot allocate"), "memory"),
+        (OSError(errno.ENOSPC, "no space left"), "disk"),
+        (OSError(errno.EFBIG, "file too large"), "disk"),
+        (OSError(errno.EMFILE, "too many open files"), "open files"),
+    ],
+)
+def test_what_the_machine_has_no_more_of_passes(exc: Exception, what: str) -> None:
+    error = service_error(exc)
+    assert code_of(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.reason is Reason.OVERLOADED
+    assert what in error.message
+    assert error.retry_after_s is not None
+    assert not is_callers_fault(error), "whoever runs the service must see it"
+
+
+def test_other_faults_are_ours() -> None:
+    for exc in (OSError(errno.ENOENT, "no such file"), OSError("bare"), KeyError("x")):
+        assert service_error(exc).reason is Reason.INTERNAL

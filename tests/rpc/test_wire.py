@@ -1,5 +1,9 @@
 """Bytes that are no message: where the first fault is, and that every one of them is found."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -73,3 +77,33 @@ def test_nesting_has_an_end() -> None:
         if len(data) > 60_000:
             break
     assert isinstance(read(data), MalformedRequest | limelight_pb2.SegmentRequest)
+
+
+# Reads a request when there is no room for another copy of it, and says what came of it.
+_CRAMPED = """
+import resource
+from pathlib import Path
+from limelight.v1 import limelight_pb2
+from services.rpc.wire import reader
+
+read = reader(limelight_pb2.SegmentRequest.FromString)
+message = limelight_pb2.SegmentRequest()
+message.task.image.content = bytes(300 << 20)
+data = message.SerializeToString()
+del message
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+held = pages * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held - (64 << 20), resource.RLIM_INFINITY))
+found = read(data)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(type(found).__name__, found.reason, found)
+"""
+
+
+def test_a_request_there_is_no_memory_for_is_not_the_callers_fault() -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system has no /proc")
+    told = subprocess.run(
+        [sys.executable, "-c", _CRAMPED], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "OutOf OVERLOADED the service is out of memory"

@@ -17,7 +17,16 @@ from typing import Self
 
 from limelight.paths import FieldPath
 from services.codecs.videos.limits import VIDEO_CONTENT, Stop, never
-from services.errors import Cancelled, InvalidMedia, Reason, ServiceError, TooLarge
+from services.errors import (
+    Cancelled,
+    Internal,
+    InvalidMedia,
+    OutOf,
+    Reason,
+    ServiceError,
+    TooLarge,
+    out_of,
+)
 
 # How often a reader that waits for bytes asks whether it is still wanted.
 _POLL_S = 0.1
@@ -73,6 +82,7 @@ class Spool:
 
         Raises:
             TooLarge: the file would be over its bound (VIDEO_TOO_LARGE); readers get it too.
+            OutOf: the disk is full; readers get it too.
             ServiceError: what `fail` was given.
         """
         with self._changed:
@@ -87,8 +97,14 @@ class Spool:
                 )
                 self._changed.notify_all()
                 raise self._failure
-            self._file.seek(0, io.SEEK_END)
-            self._file.write(chunk)
+            try:
+                self._file.seek(0, io.SEEK_END)
+                self._file.write(chunk)
+            except (OSError, MemoryError) as exc:
+                # A part of it may be there: the file can be read no more.
+                self._failure = _without_room(exc) or Internal()
+                self._changed.notify_all()
+                raise self._failure from exc
             self._size += len(chunk)
             self._changed.notify_all()
 
@@ -168,6 +184,12 @@ class Spool:
     def _end(self, stop: Stop) -> int:
         with self._waited(None, stop):
             return self._size
+
+
+def _without_room(exc: Exception) -> ServiceError | None:
+    # Before its first file, `tempfile` looks for a folder that it can write to, and finds none on a
+    # full disk.
+    return OutOf("disk") if isinstance(exc, FileNotFoundError) else out_of(exc)
 
 
 class SpoolReader:

@@ -1,8 +1,12 @@
 """`services.codecs.videos.spool`: bounded, read while it fills, always cleaned up."""
 
 import io
+import resource
+import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,36 @@ import pytest
 from services.codecs.videos.demux import Demuxer
 from services.codecs.videos.limits import VIDEO_CONTENT
 from services.codecs.videos.spool import Spool
-from services.errors import Cancelled, InvalidMedia, Overloaded, Reason, TooLarge
+from services.errors import Cancelled, InvalidMedia, OutOf, Overloaded, Reason, TooLarge
 from tests.codecs.videos.clips import KINDS
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond 0 bytes: as on a full disk, but for this one alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["folder known", "first file"])
+def test_a_full_disk_is_no_fault_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with Spool(1 << 20, memory_bytes=4, folder=tmp_path if known else None) as spool:
+        spool.write(b"abc")
+        with full_disk(), pytest.raises(OutOf, match="out of disk") as full:
+            spool.write(bytes(1 << 16))
+        assert (full.value.reason, full.value.retry_after_s) == (Reason.OVERLOADED, 5.0)
+        # What came before is not enough to go on with.
+        with pytest.raises(OutOf):
+            spool.reader().read(1)
+        with pytest.raises(OutOf):
+            spool.write(b"d")
 
 
 @pytest.mark.parametrize("memory_bytes", [4, 1 << 20])
