@@ -178,6 +178,9 @@ class WorkPolicy:
         """Replicas wanted, and the state to be handed in next time."""
         now = time.time() if context.current_time is None else context.current_time
         state = dict(context.policy_state)
+        if (noted := state.get(_HISTORY)) and noted[-1][0] > now:
+            # Serve's clock was set back: for an hour, what was noted would lie in the future.
+            state = {}
         state.setdefault(_SINCE, now)
         target = context.target_num_replicas
         # Somebody waits, and there may be no replica to tell of it.

@@ -69,8 +69,12 @@ class SessionPolicy:
             wanted = max(wanted, float(context.target_num_replicas))
         before = context.policy_state.get(_HISTORY, [[now, float(context.target_num_replicas)]])
         # A number that was wanted counts until it is too old, and what is below a later one never
-        # counts again.
-        kept = [pair for pair in before if now - pair[0] < self._keep_s and pair[1] > wanted]
+        # counts again. What lies in the future is from before Serve's clock was set back.
+        kept = [
+            [min(at, now), number]
+            for at, number in before
+            if now - at < self._keep_s and number > wanted
+        ]
         history = [*kept, [now, wanted]]
         return history[0][1], {**context.policy_state, _HISTORY: history}
 

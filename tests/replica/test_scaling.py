@@ -149,6 +149,16 @@ def test_replicas_stay_for_a_while_and_then_go() -> None:
     assert answers[-1] == 1
 
 
+def test_a_clock_that_is_set_back_is_outlived() -> None:
+    policy, state = WorkPolicy(keep_s=60), {}
+    for now in (*range(5000, 5400), *range(1400, 2000)):
+        seen = context(2, 0.9 if now < 1800 else 0.1)
+        seen.policy_state, seen.current_time = state, float(now)
+        wanted, state = policy(seen)
+        assert 1 <= wanted <= 6
+    assert wanted == 1, "what came before the jump is forgotten"
+
+
 def test_nothing_goes_before_enough_was_seen() -> None:
     """A controller that starts anew knows nothing of the load before."""
     answers = run(WorkPolicy(keep_s=120), 120, lambda _: context(8, 0.0))

@@ -61,6 +61,13 @@ def test_replicas_stay_until_they_were_not_needed_for_a_while(controller: Contro
     assert controller.asked(2, 0, after_s=250) == 1
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_for_longer(controller: Controller) -> None:
+    assert controller.asked(8, 8, 2, after_s=5) == 3
+    assert controller.asked(2, 0, 0, after_s=-3600) == 3
+    assert controller.asked(2, 0, 0, after_s=299) == 3
+    assert controller.asked(2, 0, 0, after_s=2) == 1
+
+
 def test_none_is_needed_without_sessions_and_one_for_who_waits(controller: Controller) -> None:
     controller.asked(0, after_s=5)
     assert controller.asked(0, after_s=301) == 0
