@@ -4,6 +4,7 @@
 `limelight.AsyncClient`, which repeats what is worth repeating, and lets one fault happen after the
 other. It writes `out/chaos.json`, and a page with the table and a plot a fault, `out/chaos.html`.
 
-Flow: `parts` (the stack's processes by what they do) -> `faults` (what happens to them) ->
-`trials` (one fault under calls of `loadtest.generator`, timed from when they were due) -> `report`.
+Flow: `parts` (the stack's processes by what they do) -> `faults` (what happens to them; `clock`
+sets theirs) -> `trials` (one fault under calls of `loadtest.generator`, timed from when they were
+due; `evidence` that a limit was met) -> `report`.
 """

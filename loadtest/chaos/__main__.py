@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import psutil
 import typer
 
-from loadtest.chaos.faults import FAULTS, NOT_TRIED, LocalFault
+from loadtest.chaos.clock import NoWallClock, settable_clock
+from loadtest.chaos.faults import FAULTS, LocalFault
 from loadtest.chaos.parts import NoSuchPart
 from loadtest.chaos.report import page, rows, show, to_dict, write_into
 from loadtest.chaos.trials import Chaos, StackEnded, Trial
@@ -55,14 +57,28 @@ def main(
     console = err()
     album = Album(HELD_OUT[-_ORIGINALS:])
     _ = album.originals
-    with starting(console) as on_change:
-        config = replace(stack_config("chaos", engine=engine), gateways=gateways)
-        with watched_stack(config, on_change) as stack:
-            read = stack.folder.read
-            chaos = Chaos(read, album, rate, lambda text: console.print(f"[dim]{text}"))
-            # After each, so that a run that is ended early has told what it saw.
-            trials = asyncio.run(_all(chaos, chosen, partial(_write, folder, machine)))
-    told = rows(trials, NOT_TRIED)
+    config = replace(stack_config("chaos", engine=engine), gateways=gateways)
+    trials: list[Trial] = []
+    # After each, so that a run that is ended early has told what it saw.
+    write = partial(_write, folder, machine, trials)
+
+    def on_a_stack(faults: list[LocalFault]) -> None:
+        if not faults:
+            return
+        with starting(console) as on_change, watched_stack(config, on_change) as stack:
+            chaos = Chaos(stack.folder, album, rate, lambda text: console.print(f"[dim]{text}"))
+            asyncio.run(_all(chaos, faults, trials, write))
+
+    on_a_stack([fault for fault in chosen if not fault.clock])
+    of_the_clock = [fault for fault in chosen if fault.clock]
+    not_tried: dict[str, str] = {}
+    with TemporaryDirectory(prefix="limelight-clock-") as place:
+        try:
+            with settable_clock(Path(place)):
+                on_a_stack(of_the_clock)
+        except NoWallClock as exc:
+            not_tried = {fault.name: f"not tried here: {exc}" for fault in of_the_clock}
+    told = rows(trials, not_tried)
     show(told, out())
     if document is not None:
         write_into(document, told, machine)
@@ -72,19 +88,14 @@ def main(
 
 def _write(folder: Path, machine: str, trials: list[Trial]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "machine": machine,
-        "faults": [to_dict(trial) for trial in trials],
-        "not_tried": NOT_TRIED,
-    }
+    figures = {"machine": machine, "faults": [to_dict(trial) for trial in trials]}
     (folder / "chaos.json").write_text(strict_json.dumps(figures, indent=2) + "\n", "utf-8")
-    (folder / "chaos.html").write_text(page(trials, rows(trials, NOT_TRIED), machine), "utf-8")
+    (folder / "chaos.html").write_text(page(trials, rows(trials, {}), machine), "utf-8")
 
 
 async def _all(
-    chaos: Chaos, faults: list[LocalFault], write: Callable[[list[Trial]], None]
-) -> list[Trial]:
-    trials: list[Trial] = []
+    chaos: Chaos, faults: list[LocalFault], trials: list[Trial], write: Callable[[], None]
+) -> None:
     await chaos.well()
     for fault in faults:
         try:
@@ -92,8 +103,7 @@ async def _all(
         except (StackEnded, NoSuchPart) as exc:  # what was measured is still told
             err().print(f"[red]{exc}: {fault.name!r} and what follows were not tried")
             break
-        write(trials)
-    return trials
+        write()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from loadtest.chaos.clock import put_forward
+from loadtest.chaos.evidence import Evidence, LostLines, Pictures, Uploads
 from loadtest.chaos.parts import (
     CONTROLLER,
     GATEWAY,
@@ -38,18 +40,24 @@ class LocalFault:
         name: of the fault.
         happens: makes it happen.
         lasts_s: seconds until what can be undone is undone.
-        well_s: seconds within which all is promised to be well again; None: no call fails.
+        well_s: seconds within which all is promised to be well again, where a part that exists once
+            is away until then: calls that can wait so long do not fail. None: none is.
+        evidence: tells whether a limit was met that may pass unnoticed.
+        clock: whether it takes a stack whose clock can be set (`loadtest.chaos.clock`).
     """
 
     name: str
     happens: Happening
     lasts_s: float
     well_s: float | None
+    evidence: Evidence | None = None
+    clock: bool = False
 
     @property
     def promise(self) -> str:
         """What is promised, in words."""
-        return "no call fails" if self.well_s is None else f"well again within {self.well_s:g} s"
+        within = "" if self.well_s is None else f", well again within {self.well_s:g} s"
+        return f"no call fails{within}"
 
 
 def _happening(*steps: Callable[[StackState, ExitStack], None]) -> Happening:
@@ -98,6 +106,11 @@ def limited(part: str, kind: int, limit: Callable[[psutil.Process], int]) -> Hap
         undo.callback(_if_there, lambda: process.rlimit(kind, (soft, hard)))
 
     return _happening(lower)
+
+
+def clock_set(seconds: float) -> Happening:
+    """The wall clock of all processes of the stack jumps, and stays where it is then."""
+    return _happening(lambda state, _: put_forward(state, seconds))
 
 
 def _mute(state: StackState, undo: ExitStack) -> None:
@@ -155,22 +168,22 @@ FAULTS = (
         limited(SUPERVISOR, resource.RLIMIT_FSIZE, lambda _: 0),
         STILL_S,
         None,
+        LostLines(),
     ),
     LocalFault(
         "a full disk: a gateway writes no file",
         limited(GATEWAY, resource.RLIMIT_FSIZE, lambda _: 0),
         STILL_S,
         None,
+        Uploads(),
     ),
     LocalFault(
         "a gateway gets no more memory",
         limited(GATEWAY, resource.RLIMIT_AS, _held_memory),
         STILL_S,
         None,
+        Pictures(),
     ),
+    LocalFault("the stack's clock jumps an hour ahead", clock_set(3600), 20, None, clock=True),
+    LocalFault("the stack's clock jumps an hour back", clock_set(-3600), 20, None, clock=True),
 )
-
-# What is not tried, and why.
-NOT_TRIED = {
-    "the clock jumps": "not tried here: it would take libfaketime, or the clock of the machine",
-}

@@ -32,6 +32,10 @@ def seen(trial: Trial) -> str:
     ]
     if trial.recovered_s > 0:
         parts.append(f"well again after {trial.recovered_s:.0f} s")
+    if trial.evidence:
+        parts.append(trial.evidence)
+    if trial.unmet:
+        parts.append(f"**the limit was not met as promised: {trial.unmet}**")
     if not trial.well:
         parts.append("**a part never came back**")
     return ", ".join(parts)
@@ -47,6 +51,7 @@ def to_dict(trial: Trial) -> dict[str, object]:
         "errors": trial.load.errors,
         "slowest_s": round(trial.slowest_s, 2),
         "recovered_s": round(trial.recovered_s, 2),
+        "evidence": trial.evidence or trial.unmet,
         "kept": trial.kept,
     }
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from limelight import AsyncClient, Segmentation
+from loadtest.chaos.evidence import NotMet
 from loadtest.chaos.faults import LocalFault
 from loadtest.generator import Load, Sample, open_loop
 from loadtest.pictures import Album
 from services.local.description import describe
-from services.local.state import Phase, StackState
+from services.local.state import Phase, StackFolder, StackState
 
 # Seconds of calls before the fault, and after what can be undone of it.
 BEFORE_S, AFTER_S = 4.0, 6.0
@@ -42,13 +43,16 @@ class OwnConnection(AsyncClient):
 class Trial:
     """What became of the calls around one fault, which happened `at_s` seconds after the first.
 
-    `well` is whether the whole stack was well again in time for the next fault.
+    `well` is whether the whole stack was well again in time for the next fault. `evidence` tells in
+    words that a limit was met, and `unmet` that it was not, or not as promised.
     """
 
     fault: LocalFault
     load: Load
     at_s: float
     well: bool
+    evidence: str = ""
+    unmet: str = ""
 
     @property
     def lost(self) -> int:
@@ -68,9 +72,8 @@ class Trial:
     @property
     def kept(self) -> bool:
         """Whether the promise was kept."""
-        if self.fault.well_s is None:
-            return self.well and not self.lost
-        return self.well and self.recovered_s <= self.fault.well_s
+        in_time = self.fault.well_s is None or self.recovered_s <= self.fault.well_s
+        return self.well and not self.lost and in_time and not self.unmet
 
     def _suffered(self) -> Iterator[Sample]:
         for sample in self.load.samples:
@@ -87,7 +90,7 @@ class Chaos:
     """Lets faults happen to one stack.
 
     Args:
-        read: the stack's state now.
+        folder: where the stack's state and logs are.
         album: what is asked about.
         rate: calls a second.
         tell: progress, in words.
@@ -95,12 +98,12 @@ class Chaos:
 
     def __init__(
         self,
-        read: Callable[[], StackState | None],
+        folder: StackFolder,
         album: Album,
         rate: float,
         tell: Callable[[str], None],
     ) -> None:
-        self._read, self._album, self._rate, self._tell = read, album, rate, tell
+        self._folder, self._album, self._rate, self._tell = folder, album, rate, tell
         self._numbers = iter(range(1, 10**9))
         self._rng = np.random.default_rng(0)
 
@@ -134,22 +137,33 @@ class Chaos:
             at_s = time.perf_counter() - began
             try:
                 with await asyncio.to_thread(fault.happens, self._state()):
-                    await asyncio.sleep(fault.lasts_s)
+                    lasting = asyncio.create_task(asyncio.sleep(fault.lasts_s))
+                    if fault.evidence is not None:
+                        await fault.evidence.during(self._state())
+                    await lasting
                 load = await calls
             finally:
                 calls.cancel()
-        trial = Trial(fault, load, at_s, await self.well())
+        trial = Trial(fault, load, at_s, await self.well(), *await self._evidence(fault))
         self._tell(
             f"  {trial.lost} of {len(load.samples)} calls lost, slowest answer "
             f"{trial.slowest_s:.1f} s, well again after {trial.recovered_s:.1f} s"
         )
         return trial
 
+    async def _evidence(self, fault: LocalFault) -> tuple[str, str]:
+        if fault.evidence is None:
+            return "", ""
+        try:
+            return await fault.evidence.after(self._state(), self._folder), ""
+        except NotMet as exc:
+            return "", str(exc)
+
     async def well(self) -> bool:
         """Wait until all parts serve; whether they did in time."""
         end = time.perf_counter() + _WELL_S
         while time.perf_counter() < end:
-            state = self._read()
+            state = self._folder.read()
             if state is None:
                 return False
             if state.phase is Phase.READY and not state.stage:
@@ -160,7 +174,7 @@ class Chaos:
         return False
 
     def _state(self) -> StackState:
-        state = self._read()
+        state = self._folder.read()
         if state is None:
             raise StackEnded("the stack has ended")
         return state

@@ -7,26 +7,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from loadtest.chaos import parts
+from loadtest.chaos.evidence import NotMet, Pictures, lost_lines
 from loadtest.chaos.faults import (
     FAULTS,
-    NOT_TRIED,
     LocalFault,
     killed,
     limited,
     mute_connections,
     still,
 )
-from loadtest.chaos.report import BEGIN, END, page, rows, write_into
+from loadtest.chaos.report import BEGIN, END, page, rows, seen, write_into
 from loadtest.chaos.trials import Trial
 from loadtest.generator import Load, Sample
+from services.errors import OutOf, Overloaded, Reason
 from services.local.processes import ProcessRef
-from services.local.state import StackConfig, StackState
+from services.local.state import StackConfig, StackFolder, StackState
+from tests.client.stand_in import StandIn, serving
 
 # Writes to the file that it is told, until it may not, and then says so.
 _WRITER = """
@@ -138,8 +141,9 @@ def test_recovery_is_the_last_call_that_suffered() -> None:
     trial = a_trial(before, answered, held_up, failed)
     assert (trial.lost, trial.slowest_s, trial.recovered_s) == (1, 6.0, 3.0)
     assert not trial.kept
-    assert a_trial(held_up, failed, well_s=3.0).kept
-    assert not a_trial(held_up, failed, well_s=2.9).kept
+    assert not a_trial(held_up, failed, well_s=3.0).kept, "a call was lost"
+    assert a_trial(held_up, well_s=2.0).kept
+    assert not a_trial(held_up, well_s=1.9).kept
     assert a_trial(answered, held_up).kept
     assert not a_trial(answered, well=False).kept
 
@@ -148,7 +152,7 @@ def test_the_table_stands_between_its_markers(tmp_path: Path) -> None:
     document = tmp_path / "faults.md"
     document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     trials = [a_trial(Sample(6.0, 1.5, {}, 1, None))]
-    told = rows(trials, NOT_TRIED)
+    told = rows(trials, {"the clock jumps": "not tried here: no compiler"})
     write_into(document, told, "here")
     text = document.read_text()
     assert text.startswith(f"before\n{BEGIN}\n| fault | promised | seen |\n")
@@ -164,5 +168,46 @@ def test_the_table_stands_between_its_markers(tmp_path: Path) -> None:
 
 
 def test_faults_have_names_of_their_own() -> None:
-    names = [fault.name for fault in FAULTS] + list(NOT_TRIED)
+    names = [fault.name for fault in FAULTS]
     assert len(set(names)) == len(names)
+
+
+def test_a_limit_that_nobody_met_is_no_promise_kept() -> None:
+    answered = Sample(5.0, 0.5, {}, 1, None)
+    met = replace(a_trial(answered), evidence="5 videos met it and got OVERLOADED")
+    assert met.kept
+    assert seen(met).endswith(", 5 videos met it and got OVERLOADED")
+    unmet = replace(a_trial(answered), unmet="videos got 5 × an answer")
+    assert not unmet.kept
+    assert "videos got 5 × an answer" in seen(unmet)
+
+
+async def test_evidence_is_what_failed_of_the_limit_and_of_nothing_else(
+    state: StackState, tmp_path: Path
+) -> None:
+    service = StandIn()
+    evidence = Pictures()
+    evidence._content = b"the stand-in does not look"
+    folder = StackFolder(tmp_path, "chaos")
+    with serving(service) as address:
+        state = replace(state, addresses={"direct": address})
+        service.faults = [OutOf("memory")] * 5
+        await evidence.during(state)
+        assert await evidence.after(state, folder) == (
+            "pictures of 33 MB got 5 × OVERLOADED that names it, 15 × an answer"
+        )
+        await evidence.during(state)
+        with pytest.raises(NotMet, match="got 20 × an answer"):
+            await evidence.after(state, folder)
+        full = Overloaded(Reason.OVERLOADED, "too many calls wait", retry_after_s=1.0)
+        service.faults = [OutOf("memory"), full]
+        await evidence.during(state)
+        with pytest.raises(NotMet, match=r"1 × OVERLOADED \(too many calls wait\)"):
+            await evidence.after(state, folder)
+
+
+def test_a_log_tells_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert lost_lines(path) == ""
+    path.write_text("a line\n(3 lines could not be written: there was no room)\n")
+    assert lost_lines(path) == "3 lines could not be written: there was no room"

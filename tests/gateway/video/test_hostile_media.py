@@ -8,6 +8,7 @@ import asyncio
 import io
 import itertools
 import re
+import resource
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from loadtest.chaos.evidence import endless_video
 from services.codecs.videos.demux import Demuxer
 from tests.codecs.videos.clips import KINDS
 from tests.codecs.videos.hostile import LIMITS, HostileVideo, hostile_videos
@@ -191,4 +193,25 @@ async def test_what_never_ends_is_ended(peers: Peers, until: Until) -> None:
         ends = {name: fault.reason for (name, *_), fault in zip(streams, faults, strict=True)}
         assert ends == {name: reason for name, _, _, reason in streams}
         assert peak_mib() - before < MEMORY_MIB
+        await assert_nothing_is_held(gateway, replica, until)
+
+
+async def test_a_disk_without_room_is_told_and_costs_nobody_else(
+    peers: Peers, until: Until
+) -> None:
+    """A video that has to be kept whole, and does not fit into what is kept of it in memory."""
+    sound = demuxed().content  # which is written to a file as it is made
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with chain(peers) as (stub, gateway, replica):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            _, full = await tried(stub, endless_video())
+            other, none = await tried(stub, sound)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert full is not None
+        assert (full.code, full.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert "out of disk" in full.message
+        assert none is None
+        assert other.frames()
         await assert_nothing_is_held(gateway, replica, until)
