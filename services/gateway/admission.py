@@ -8,6 +8,7 @@ turn in their lane.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 from services.caller import Caller, Priority
 from services.deadline import Deadline
@@ -35,6 +36,7 @@ class Admission:
         stalled: what a call of that kind is told that finds no room while a service that it needs
             answers nothing at all; None where it answers.
         away: what every call of that kind is told, before anything of it is read.
+        held_up: whether a service that the kind needs stalled after that instant.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Admission:
         max_streams: int = 16,
         stalled: Callable[[str], Unavailable | None] = lambda _: None,
         away: Callable[[str], Unavailable | None] = lambda _: None,
+        held_up: Callable[[str, float], bool] = lambda *_: False,
     ) -> None:
         self._max_streams = max_streams
         self._stalled, self._away = stalled, away
@@ -55,7 +58,7 @@ class Admission:
         self._in_flight = 0
         self._bytes = 0
         self._draining = False
-        self._lanes = {kind: Lane(kind, metrics) for kind in KINDS}
+        self._lanes = {kind: Lane(kind, metrics, partial(held_up, kind)) for kind in KINDS}
 
     @property
     def in_flight(self) -> int:

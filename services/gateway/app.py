@@ -149,6 +149,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         metrics,
         settings.max_streams,
         stalled=lambda kind: next(filter(None, (peer.stalled() for peer in needed[kind])), None),
+        held_up=lambda kind, since: any(peer.held_up(since) for peer in needed[kind]),
         away=lambda kind: next(filter(None, (peer.refusal() for peer in needed[kind])), None),
     )
     planning = PlannerPeer(planner)

@@ -22,7 +22,7 @@ all those that do as told come back no faster than twice the pace.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -88,10 +88,22 @@ class _Waiter:
 
 
 class Lane:
-    """The calls of one kind, in one event loop."""
+    """The calls of one kind, in one event loop.
 
-    def __init__(self, kind: str, metrics: GatewayMetrics) -> None:
+    Args:
+        kind: of the calls.
+        metrics: where the lane is shown.
+        held_up: whether a service that they need answered nothing for a while after that instant.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        metrics: GatewayMetrics,
+        held_up: Callable[[float], bool] = lambda _: False,
+    ) -> None:
         self._kind = kind
+        self._held_up = held_up
         self._metrics = metrics
         self._pace = Pace()
         self._limit = _FIRST_LIMIT
@@ -173,6 +185,8 @@ class Lane:
                 self._cut(_HARD_CUT)
             raise
         else:
+            if self._held_up(begin):
+                return  # an outage is no pace, and the next call need not have so much time
             full = not self._fits(1.0, priority) or under_way + 1.0 > self._room(priority)
             self.learn(units, under_way, time.monotonic() - begin)
             self._adapt(units, time.monotonic() - begin, granted_s, full)

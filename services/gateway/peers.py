@@ -95,6 +95,10 @@ class Peer:
         """See `Presence`."""
         return self._presence.refusal()
 
+    def held_up(self, since: float) -> bool:
+        """See `Presence`."""
+        return self._presence.held_up(since)
+
     async def keep(self) -> None:
         """Look after the connections until cancelled."""
         try:

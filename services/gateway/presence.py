@@ -58,6 +58,7 @@ class Presence:
         self._unheard: float | None = None  # since when calls have been made without an answer
         self._left_at = 0.0
         self._usual_s = 0.0
+        self._stalled_until = 0.0
         self._watching: asyncio.Task[None] | None = None
         self.away = False
 
@@ -79,10 +80,19 @@ class Presence:
     def stalled(self) -> Unavailable | None:
         """What to tell a call that finds no room because nothing is answered; None: it is."""
         quiet_s = self.quiet_s
-        if quiet_s <= max(_STALLED_S, _STALLED_SHARE * self._usual_s):
+        if not self._is_stall(quiet_s):
             return None
         message = f"the {self._name} has answered nothing for {quiet_s:.1f} s"
         return Unavailable(self._reason, message, retry_after_s=_STALLED_RETRY_S)
+
+    def held_up(self, since: float) -> bool:
+        """Whether the service stalled after that instant of `time.monotonic()`: how long a call
+        took then says nothing of how long calls take.
+        """
+        return since < self._stalled_until
+
+    def _is_stall(self, quiet_s: float) -> bool:
+        return quiet_s > max(_STALLED_S, _STALLED_SHARE * self._usual_s)
 
     @contextmanager
     def waiting(self) -> Iterator[Callable[[], None]]:
@@ -104,6 +114,7 @@ class Presence:
             nonlocal since, heard
             heard = True
             self._heard()
+            # Also after a stall: a service that has become slow for good must not seem to stall.
             self._usual_s = max(self._heard_at - since, self._usual_s * _KEPT_SHARE)
             since = self._heard_at
 
@@ -123,6 +134,9 @@ class Presence:
                 await self._watching
 
     def _heard(self) -> None:
+        # Before the first answer, nobody knows how long one takes.
+        if self._usual_s and (self.away or self._is_stall(self.quiet_s)):
+            self._stalled_until = time.monotonic()
         self._heard_at = time.monotonic()
         # Those who still wait do so from now on without an answer.
         self._unheard = self._heard_at if self._waiting else None

@@ -140,6 +140,15 @@ async def test_a_deadline_nearer_than_any_recent_answer_is_too_short(
         pass
 
 
+async def test_what_an_outage_took_asks_no_more_of_the_next_deadline(
+    counted: GatewayMetrics, clock: Clock
+) -> None:
+    admission = Admission(2, 1000, counted, held_up=lambda kind, since: kind == PHRASES)
+    await answer(admission, clock, 50)
+    with admission.admit(ACME, SMALL, Deadline.after(3)):
+        pass
+
+
 async def test_more_work_takes_longer(admission: Admission, clock: Clock) -> None:
     await answer(admission, clock, 1)
     with admission.admit(ACME, Cost(PHRASES, 1, units=2), Deadline.after(3)):

@@ -1,6 +1,7 @@
 """A service that has fallen silent is asked for a sign of life, and counts as away without one."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -100,6 +101,24 @@ async def test_a_service_that_answers_nothing_stalls(patient: Presence, clock: C
     assert patient.stalled() is None, "nobody asked it anything"
     with patient.waiting():
         assert patient.stalled() is None
+
+
+async def test_what_an_outage_took_is_not_what_answers_take(
+    patient: Presence, clock: Clock
+) -> None:
+    def answer(seconds: float) -> bool:
+        """Whether a call was held up that took so long."""
+        with patient.waiting() as answered:
+            began = time.monotonic()
+            clock.advance(seconds)
+            answered()
+            return patient.held_up(began)
+
+    assert not answer(10), "the first one may take that long"
+    assert not answer(0.1)
+    assert answer(40)
+    assert not answer(40), "it has become slow"
+    assert not answer(0.1)
 
 
 async def test_a_slow_service_does_not_stall(patient: Presence, clock: Clock) -> None:
