@@ -40,6 +40,8 @@ _OUT_OF = {
     errno.ENOMEM: "memory",
 }
 _OUT_OF_RETRY_S = 5.0
+# What Python says, without a type for it, where the system gives no thread or no stack for one.
+_NO_THREAD = "can't start new thread"
 
 
 class InvalidMedia(InvalidRequest):
@@ -64,6 +66,8 @@ def out_of(exc: BaseException) -> OutOf | None:
     """What the machine has no more of, where an exception says so."""
     if isinstance(exc, MemoryError):
         return OutOf("memory")
+    if isinstance(exc, RuntimeError) and str(exc) == _NO_THREAD:
+        return OutOf("memory or threads")
     what = _OUT_OF.get(exc.errno or 0) if isinstance(exc, OSError) else None
     return None if what is None else OutOf(what)
 

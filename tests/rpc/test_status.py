@@ -123,6 +123,7 @@ def test_every_reason_is_in_the_contract() -> None:
     [
         (MemoryError(), "memory"),
         (OSError(errno.ENOMEM, "cannot allocate"), "memory"),
+        (RuntimeError("can't start new thread"), "memory or threads"),
         (OSError(errno.ENOSPC, "no space left"), "disk"),
         (OSError(errno.EFBIG, "file too large"), "disk"),
         (OSError(errno.EMFILE, "too many open files"), "open files"),
