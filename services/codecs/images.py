@@ -152,15 +152,20 @@ def mend(
 
 
 def encode(
-    pixels: Rgb, format: Literal["png", "jpeg", "webp"] = "png", *, quality: int = 90
+    pixels: Rgb,
+    format: Literal["png", "jpeg", "webp"] = "png",
+    *,
+    quality: int = 90,
+    file: io.BytesIO | None = None,
 ) -> bytes:
     """`pixels`, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, as a file; JPEG puts alpha on white.
 
-    `quality`, 1 to 100, is for JPEG and WebP.
+    `quality`, 1 to 100, is for JPEG and WebP. It is written to `file`, which may end it, if one is
+    given.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
         raise ValueError(f"an image is uint8 (H, W, 3 or 4), not {pixels.dtype} {pixels.shape}")
-    buffer = io.BytesIO()
+    buffer = io.BytesIO() if file is None else file
     if format == "jpeg":
         if pixels.shape[2] == 4:
             pixels = decoders.on_white(pixels)

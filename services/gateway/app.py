@@ -24,6 +24,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import Peer, PlannerPeer, SegmenterPeer, TrackerPeer
 from services.gateway.pipeline import Pipeline
 from services.gateway.pixels import PixelWorkers, nursery
+from services.gateway.request_fields import MASK_FORMAT
 from services.gateway.rules import TaskRules
 from services.gateway.servicer import LimelightServicer
 from services.gateway.settings import Settings
@@ -31,6 +32,7 @@ from services.gateway.video.calls import TrackCalls
 from services.gateway.video.live import LiveSource
 from services.gateway.video.media import VideoFileSource
 from services.gateway.video.opening import StreamOpener
+from services.gateway.video.reading import MASKS
 from services.gateway.video.rules import TrackRules
 from services.gateway.video.shared import SharedServer, SharedStore
 from services.gateway.video.sources import BlockingWork, StreamSource
@@ -159,8 +161,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         executor,
         pixels,
         metrics,
-        settings.max_instances,
-        settings.max_review_candidates,
+        settings,
     )
     tracker = _tracker(settings, metrics)
     # A stream reads its media in one thread, and writes or looks at them in another.
@@ -177,9 +178,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         store = _store(settings, metrics, opener)
         tracking = TrackCalls(track_rules, admission, store, opener, settings)
     arrivals = Arrivals()
-    servicer = LimelightServicer(
-        rules, admission, arrivals, pipeline, tracking, metrics.stage, settings.max_message_bytes
-    )
+    servicer = LimelightServicer(rules, admission, arrivals, pipeline, tracking, metrics.stage)
 
     door = Door(settings, metrics, admission, arrivals)
     server = grpc.aio.server(
@@ -288,9 +287,13 @@ def _store(settings: Settings, metrics: GatewayMetrics, opener: StreamOpener) ->
 
 def policies(settings: Settings) -> dict[str, MethodPolicy]:
     """How each public method's calls are held, by path; every method has a policy."""
-    image = MethodPolicy(settings.default_timeout_s, settings.max_timeout_s)
+    image = MethodPolicy(
+        settings.default_timeout_s, settings.max_timeout_s, answer_field=MASK_FORMAT
+    )
     # One call more a place: that of a client that comes back before its old call has ended.
-    video = MethodPolicy(settings.stream_s, settings.stream_s, 2 * settings.max_streams)
+    video = MethodPolicy(
+        settings.stream_s, settings.stream_s, 2 * settings.max_streams, answer_field=MASKS
+    )
     by_method = {"Segment": image, "SegmentStream": image, "TrackVideo": video}
     return {
         rpc.path: by_method[name] for name, rpc in rpcs(limelight_pb2, "LimelightService").items()

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from limelight.paths import FieldPath
 from limelight.values import (
-    MaskFormat,
     ModelInfo,
     Plan,
     PlanOutcome,
@@ -24,21 +23,23 @@ from limelight.values import (
 )
 from services.domain import Candidate, SegmentedImage, SegmentedInstance
 from services.errors import InvalidRequest, Reason, ServiceError
-from services.gateway import execution, rendering
+from services.gateway import execution
+from services.gateway.answer_size import MaskRoom
 from services.gateway.answers import (
     Answer,
     CandidatesEvent,
-    MaskedInstance,
     PipelineEvent,
     PlanEvent,
     RenderedPicture,
     VerdictEvent,
     summarize,
 )
+from services.gateway.mask_writing import MaskWriter
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import PlannerPeer, SegmenterPeer
 from services.gateway.pixels import PixelWorkers
-from services.gateway.request_fields import IMAGE, INSTRUCTION, QUERIES, TASK
+from services.gateway.request_fields import IMAGE, INSTRUCTION, MASK_FORMAT, QUERIES, TASK
+from services.gateway.settings import Settings
 from services.gateway.tasks import ImageTask
 from services.rpc.metadata import CallContext
 from services.stages import StageTimer
@@ -85,24 +86,31 @@ class Pipeline:
         executor: Executor,
         pixels: PixelWorkers,
         metrics: GatewayMetrics,
-        max_instances: int,
-        max_review_candidates: int,
+        settings: Settings,
     ) -> None:
         self._planner = planner
         self._segmenter = segmenter
         self._executor = executor
         self._pixels = pixels
         self._metrics = metrics
-        self._max_instances = max_instances
-        self._max_review = max_review_candidates
+        self._max_instances = settings.max_instances
+        self._max_review = settings.max_review_candidates
+        self._max_bytes = settings.max_message_bytes
 
     async def run(
-        self, task: ImageTask, call: CallContext, timer: StageTimer
+        self, task: ImageTask, call: CallContext, timer: StageTimer, *, steps: bool
     ) -> AsyncIterator[PipelineEvent]:
-        """Yield the events of one request; the last is its `Answer`. Raises `ServiceError`."""
+        """Yield the events of one request; the last is its `Answer`. Raises `ServiceError`.
+
+        Without `steps` nobody looks at those before it, and what only they hold is not made.
+        """
         record = RunRecord()
+        room = MaskRoom(call.message_bytes(self._max_bytes), task.mask_format, MASK_FORMAT)
+        masks = MaskWriter(room, self._executor, timer)
 
         warnings: tuple[str, ...] = ()
+        with timer.stage("read"):
+            await self._pixels.check_pictures(task, call)
         if task.accepts_damage:
             with timer.stage("read"):
                 task, warnings = await self._pixels.mended(task)
@@ -113,7 +121,8 @@ class Pipeline:
         with timer.stage("select"):
             candidates, gone = await self._off_loop(_candidates, plan, image)
         queries = _outcomes(plan, image)
-        yield CandidatesEvent(await self._masked(task, candidates, timer), queries)
+        if steps:
+            yield CandidatesEvent(await masks.masked(candidates), queries)
 
         kept = [item for item in candidates if item.id not in gone]
         if kept and self._reviews(task, plan):
@@ -125,11 +134,13 @@ class Pipeline:
         with timer.stage("select"):
             chosen = execution.selected(plan.select, kept, image.width, image.height)
         instances = chosen[: task.max_instances]
-        masked = await self._masked(task, instances, timer)
+        self._pixels.check_drawing(task, len(instances))
+        masked = await masks.masked(instances)
         pictures: tuple[RenderedPicture, ...] = ()
         if task.renders:
             with timer.stage("render"):
-                pictures, unwritten = await self._pixels.pictures(task, instances, call)
+                beside = [item.mask for item in masked]
+                pictures, unwritten = await self._pixels.pictures(task, instances, beside, call)
             warnings += unwritten
         self._metrics.images.inc()
         self._metrics.instances.inc(len(instances))
@@ -145,14 +156,6 @@ class Pipeline:
             models=tuple(record.models),
             warnings=warnings,
         )
-
-    async def _masked(
-        self, task: ImageTask, instances: Sequence[SegmentedInstance], timer: StageTimer
-    ) -> tuple[MaskedInstance, ...]:
-        if task.mask_format in (MaskFormat.RLE, MaskFormat.NONE):
-            return rendering.draw_masks(instances, task.mask_format)
-        with timer.stage("render"):
-            return await self._off_loop(rendering.draw_masks, instances, task.mask_format)
 
     async def _plan(
         self, task: ImageTask, call: CallContext, timer: StageTimer, record: RunRecord

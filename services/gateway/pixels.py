@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from limelight.paths import FieldPath
+from limelight.values import ImageFormat, RenderKind
 from services.codecs.images import ImageHeader, ImageLimits, MendedImage
 from services.domain import SegmentedInstance
 from services.errors import InvalidMedia, Reason, ServiceError, TooLarge
 from services.gateway import rendering
-from services.gateway.answers import RenderedPicture
+from services.gateway.answer_size import least_picture_bytes, picture_room
+from services.gateway.answers import RenderedPicture, WrittenMask
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_fields import IMAGE, RENDERS, background
 from services.gateway.settings import Settings
-from services.gateway.tasks import ImageTask, RenderSpec
+from services.gateway.tasks import ImageTask
 from services.isolation.pool import Loss, Nursery, WorkerLost, WorkerPool
 from services.isolation.wire import Limits
 from services.rpc.metadata import CallContext
@@ -35,8 +37,8 @@ _LEAST_CPU_S = 2.0
 # image, what is drawn, and what is blurred, mixed and encoded on the way.
 _DRAWN_BYTES = 40
 _MEGAPIXEL = 1_000_000
-# Left for everything of an answer but its pictures; of a small answer, a share.
-_ANSWER_REST, _REST_SHARE = 1 << 20, 4
+# Bytes a pixel that an encoded picture seldom exceeds.
+_PNG_PIXEL_BYTES, _JPEG_PIXEL_BYTES = 3.0, 1.0
 
 
 def nursery(settings: Settings) -> Nursery:
@@ -124,10 +126,42 @@ class PixelWorkers:
                     warnings.append(f"Of the background: {behind.warning}")
         return replace(task, renders=tuple(renders)), tuple(warnings)
 
+    async def check_pictures(self, task: ImageTask, call: CallContext) -> None:
+        """Refuse pictures of which it is known before anything was found that they do not fit.
+
+        Raises:
+            InvalidMedia: the image cannot be decoded.
+            TooLarge: they would take more work, memory or bytes than an answer may.
+        """
+        if not task.renders:
+            return
+        self.check_drawing(task, 0)
+        pixels = task.header.width * task.header.height
+        room = picture_room(call.message_bytes(self._settings.max_message_bytes))
+        least, overlays = 0, 0.0
+        for index, spec in enumerate(task.renders):
+            jpeg = spec.format is ImageFormat.JPEG
+            least += least_picture_bytes(pixels, jpeg=jpeg)
+            if least > room:
+                has = f"has, with those before it, {least} or more"
+                raise rendering.too_many_bytes(room, spec, index, has)
+            if spec.kind is RenderKind.OVERLAY:
+                overlays += pixels * (_JPEG_PIXEL_BYTES if jpeg else _PNG_PIXEL_BYTES)
+        if overlays > room:  # some rows of the image tell
+            cpu_s = self._budget.drawing(pixels, 1, 0)
+            job = (rendering.check_overlays, task.image, task.renders, self._limits, room)
+            await self._read(IMAGE, *job, cpu_s=cpu_s)
+
     async def pictures(
-        self, task: ImageTask, instances: Sequence[SegmentedInstance], call: CallContext
+        self,
+        task: ImageTask,
+        instances: Sequence[SegmentedInstance],
+        masks: Sequence[WrittenMask | None],
+        call: CallContext,
     ) -> tuple[tuple[RenderedPicture, ...], tuple[str, ...]]:
         """One picture a spec of `task`, in order, and warnings of what is in none.
+
+        They have the room that `masks`, which the same answer holds, leave.
 
         Raises:
             InvalidMedia: the image or a background cannot be decoded.
@@ -135,10 +169,10 @@ class PixelWorkers:
         """
         pixels = task.header.width * task.header.height
         behind = [spec.header.width * spec.header.height for spec in task.renders if spec.header]
-        masks = len(instances) * pixels
-        self._check_drawing(pixels, behind, task.renders, len(instances))
+        self.check_drawing(task, len(instances))
         most = call.message_bytes(self._settings.max_message_bytes)
-        cpu_s = self._budget.drawing(pixels + sum(behind), len(task.renders), masks)
+        mask_pixels = len(instances) * pixels
+        cpu_s = self._budget.drawing(pixels + sum(behind), len(task.renders), mask_pixels)
         with _named(RENDERS):
             contents, warnings = await self._drawing.run(
                 rendering.draw_pictures,
@@ -146,7 +180,7 @@ class PixelWorkers:
                 task.image,
                 tuple(instances),
                 self._limits,
-                most - min(_ANSWER_REST, most // _REST_SHARE),
+                picture_room(most, masks),
                 cpu_s=cpu_s,
             )
         pictures = zip(task.renders, contents, strict=True)
@@ -184,11 +218,15 @@ class PixelWorkers:
         with _named(field):
             return await self._reading.run(function, *args, cpu_s=cpu_s)
 
-    def _check_drawing(
-        self, pixels: int, behind: Sequence[int], specs: Sequence[RenderSpec], instances: int
-    ) -> None:
-        """Refuse pictures that would take more than a worker may."""
-        settings = self._settings
+    def check_drawing(self, task: ImageTask, instances: int) -> None:
+        """Refuse pictures of so many instances that would take more than a worker may.
+
+        Raises:
+            TooLarge: at the pictures.
+        """
+        settings, specs = self._settings, task.renders
+        pixels = task.header.width * task.header.height
+        behind = [spec.header.width * spec.header.height for spec in specs if spec.header]
         # What each picture goes over: the image, and every mask of it.
         work = len(specs) * pixels * (1 + instances)
         if work > settings.max_render_pixels:

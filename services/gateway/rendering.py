@@ -5,7 +5,8 @@ Blocking work. All that decodes runs in the workers of `services.gateway.pixels`
 module and nothing of gRPC; what they answer is plain.
 """
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from services.codecs.images import (
     probe,
 )
 from services.domain import SegmentedInstance
-from services.errors import Reason, TooLarge
-from services.gateway.answers import MaskedInstance, WrittenMask
+from services.errors import Cancelled, Reason, TooLarge
+from services.gateway.answer_size import MaskRoom, written_bytes
+from services.gateway.answers import WrittenMask
 from services.gateway.request_fields import IMAGE, RENDERS, background
 from services.gateway.tasks import RenderSpec
 from services.isolation.zygote import note
@@ -90,11 +92,30 @@ def key_picture(pixels: Pixels) -> bytes:
     return encode(pixels, "jpeg", quality=_JPEG_QUALITY)
 
 
-def draw_masks(
-    instances: Sequence[SegmentedInstance], mask_format: MaskFormat
-) -> tuple[MaskedInstance, ...]:
-    """Each instance with its mask in `mask_format`."""
-    return tuple(MaskedInstance(item, written_mask(item.mask, mask_format)) for item in instances)
+def write_masks(
+    masks: Sequence[RLE], room: MaskRoom, stop: Callable[[], bool] = lambda: False
+) -> list[WrittenMask | None]:
+    """Each mask in the format of `room`; blocking work but for run lengths and none.
+
+    Args:
+        masks: run lengths.
+        room: what they may take together.
+        stop: asked between two; True ends with `Cancelled`.
+
+    Raises:
+        TooLarge: MASKS_TOO_LARGE, as soon as it is certain: if possible before one is written.
+        Cancelled: `stop` said so.
+    """
+    room.check(masks)
+    written: list[WrittenMask | None] = []
+    length = 0
+    for mask in masks:
+        if stop():
+            raise Cancelled()
+        written.append(_written_mask(mask, room.format))
+        length += written_bytes(written[-1:])
+        room.count(len(written), length)
+    return written
 
 
 def draw_pictures(
@@ -113,19 +134,43 @@ def draw_pictures(
     note(str(IMAGE))
     pixels = decode(image, limits, field=IMAGE)
     note("")
-    for index, spec in enumerate(specs):
-        if spec.kind is RenderKind.OVERLAY:  # the others leave out an unknown part of the image
-            length = _estimated(pixels, spec.format)
-            _check_bytes(length, most_bytes, spec, index, "would have about")
     masks = _Masks([item.mask for item in instances])
     contents: list[bytes] = []
     for index, spec in enumerate(specs):
         picture = _draw(spec, pixels, instances, masks, limits, background(index))
-        contents.append(encode(picture, spec.format.value))
-        total = sum(map(len, contents))
-        _check_bytes(total, most_bytes, spec, index, "has, with those before it,")
+        file = _BoundedFile(most_bytes - sum(map(len, contents)))
+        try:
+            contents.append(encode(picture, spec.format.value, file=file))
+        except _FullError:
+            has = f"has, with those before it, more than {most_bytes}"
+            raise too_many_bytes(most_bytes, spec, index, has) from None
     has_labels = any(spec.kind is RenderKind.OVERLAY for spec in specs)
     return tuple(contents), _not_written(instances) if has_labels else ()
+
+
+def check_overlays(
+    image: bytes, specs: Sequence[RenderSpec], limits: ImageLimits, most_bytes: int
+) -> None:
+    """Refuse overlays that will not fit an answer, before anything is drawn or looked for.
+
+    The other pictures leave out a part of the image that nobody knows yet.
+
+    Raises:
+        InvalidMedia: the image cannot be decoded.
+        TooLarge: one of them is expected to have more than `most_bytes`.
+    """
+    pixels = decode(image, limits, field=IMAGE)
+    lengths: dict[ImageFormat, int] = {}
+    total = 0
+    for index, spec in enumerate(specs):
+        if spec.kind is not RenderKind.OVERLAY:
+            continue
+        if spec.format not in lengths:
+            lengths[spec.format] = _estimated(pixels, spec.format)
+        total += lengths[spec.format]
+        if total > most_bytes:
+            has = f"would have, with overlays before it, about {total}"
+            raise too_many_bytes(most_bytes, spec, index, has)
 
 
 def _estimated(pixels: Pixels, format: ImageFormat) -> int:
@@ -142,15 +187,32 @@ def _estimated(pixels: Pixels, format: ImageFormat) -> int:
     return packed * height // (2 * len(rows))
 
 
-def _check_bytes(length: int, most: int, spec: RenderSpec, index: int, has: str) -> None:
-    if length > most:
-        smaller = "" if spec.format is ImageFormat.JPEG else "; JPEG takes far less"
-        raise TooLarge(
-            Reason.IMAGE_TOO_LARGE,
-            f"the picture {has} {length} bytes as {spec.format.value.upper()}, and an answer has "
-            f"room for {most}{smaller}",
-            field=RENDERS / index / "format",
-        )
+def too_many_bytes(most: int, spec: RenderSpec, index: int, has: str) -> TooLarge:
+    """The refusal of a picture that `has` more bytes than the `most` of all."""
+    smaller = "" if spec.format is ImageFormat.JPEG else "; JPEG takes far less"
+    return TooLarge(
+        Reason.IMAGE_TOO_LARGE,
+        f"the picture {has} bytes as {spec.format.value.upper()}, and an answer has room for "
+        f"{most}{smaller}",
+        field=RENDERS / index / "format",
+    )
+
+
+class _FullError(Exception):
+    """A file has no room for what is written to it."""
+
+
+class _BoundedFile(io.BytesIO):
+    """A file in memory that ends whoever writes more to it than it may have."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > self._most:
+            raise _FullError
+        return super().write(content)
 
 
 class _Masks(Sequence[NDArray[np.bool_]]):
@@ -179,7 +241,7 @@ def _not_written(instances: Sequence[SegmentedInstance]) -> tuple[str, ...]:
     return (f"No font covers {names}: the overlay's labels give the numbers of such characters.",)
 
 
-def written_mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:
+def _written_mask(mask: RLE, mask_format: MaskFormat) -> WrittenMask | None:
     """The mask in `mask_format`; None where none is wanted."""
     match mask_format:
         case MaskFormat.RLE:

@@ -7,6 +7,7 @@ IMAGE = TASK / "image" / "content"
 INSTRUCTION = TASK / "instruction"
 QUERIES = TASK / "queries"
 RENDERS = TASK / "renders"
+MASK_FORMAT = TASK / "mask_format"
 
 
 def background(index: int) -> FieldPath:

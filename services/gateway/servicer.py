@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from limelight.v1 import limelight_pb2, limelight_pb2_grpc, video_pb2
-from services.errors import Internal, NotDeployed, Reason, TooLarge
+from services.errors import Internal, NotDeployed, Reason
 from services.gateway.admission import Admission
 from services.gateway.answers import Answer, PipelineEvent
 from services.gateway.arrivals import Arrivals
 from services.gateway.pipeline import Pipeline
 from services.gateway.reading import estimated_cost, known_cost, read_task
-from services.gateway.request_fields import TASK
 from services.gateway.rules import TaskRules
 from services.gateway.video.calls import TrackCalls
 from services.gateway.writing import answer_to_proto, event_to_proto
@@ -40,7 +39,6 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
         pipeline: Pipeline,
         tracking: TrackCalls | None,
         observe_stage: Callable[[str, float], None],
-        max_message_bytes: int,
     ) -> None:
         self._rules = rules
         self._admission = admission
@@ -48,30 +46,25 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
         self._pipeline = pipeline
         self._tracking = tracking
         self._observe_stage = observe_stage
-        self._max_bytes = max_message_bytes
 
     async def Segment(  # noqa: N802
         self, request: limelight_pb2.SegmentRequest, context: "Context"
     ) -> limelight_pb2.SegmentResponse:
         answer: Answer | None = None
         # To its end, which is what frees the call's place.
-        async for event in self._events(request.task):
+        async for event in self._events(request.task, steps=False):
             if isinstance(event, Answer):
                 answer = event
         if answer is None:
             raise Internal()
         result = answer_to_proto(answer, current_call().request_id)
-        response = limelight_pb2.SegmentResponse(result=result)
-        self._check_size(response.ByteSize())
-        return response
+        return limelight_pb2.SegmentResponse(result=result)
 
     async def SegmentStream(  # noqa: N802
         self, request: limelight_pb2.SegmentStreamRequest, context: "Context"
     ) -> AsyncIterator[limelight_pb2.SegmentStreamResponse]:
-        async for event in self._events(request.task):
-            response = event_to_proto(event, current_call().request_id)
-            self._check_size(response.ByteSize())
-            yield response
+        async for event in self._events(request.task, steps=True):
+            yield event_to_proto(event, current_call().request_id)
 
     async def TrackVideo(  # noqa: N802
         self, request_iterator: AsyncIterator[video_pb2.TrackVideoRequest], context: "Context"
@@ -85,18 +78,9 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
             async for response in answers:
                 yield response
 
-    def _check_size(self, length: int) -> None:
-        """Refuse what gRPC would not send, and say so better than gRPC would."""
-        most = current_call().message_bytes(self._max_bytes)
-        if length > most:
-            raise TooLarge(
-                Reason.MASKS_TOO_LARGE,
-                f"the answer has {length} bytes, and a message at most {most}; ask for "
-                "fewer instances or for masks as run lengths",
-                field=TASK / "mask_format",
-            )
-
-    async def _events(self, message: limelight_pb2.SegmentTask) -> AsyncIterator[PipelineEvent]:
+    async def _events(
+        self, message: limelight_pb2.SegmentTask, *, steps: bool
+    ) -> AsyncIterator[PipelineEvent]:
         call = current_call()
         cost = estimated_cost(message)
         with (
@@ -108,5 +92,5 @@ class LimelightServicer(limelight_pb2_grpc.LimelightServiceServicer):
                 task = await read_task(message, self._rules)
             cost = known_cost(task)
             async with self._admission.turn(call.caller, cost, call.deadline, call.priority):
-                async for event in self._pipeline.run(task, call, timer):
+                async for event in self._pipeline.run(task, call, timer, steps=steps):
                     yield event

@@ -159,7 +159,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async with self._answering(kind, path, context) as observed:
                 answer = behavior(await taken(messages, context, observed), context)
                 answer = await answer if inspect.isawaitable(answer) else answer
-                self._check_size(answer)
+                self._check_size(answer, path)
                 observed.sent()
                 return answer
 
@@ -174,7 +174,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     return
                 async with aclosing(answers):
                     async for answer in answers:
-                        self._check_size(answer)
+                        self._check_size(answer, path)
                         observed.sent()
                         try:
                             await context.write(answer)
@@ -278,14 +278,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
-    def _check_size(self, answer: Any) -> None:
+    def _check_size(self, answer: Any, path: str) -> None:
+        """The last look at a message: whoever makes it should have seen to its size before."""
         if self._max_answer_bytes is None or not hasattr(answer, "ByteSize"):
             return
         size = answer.ByteSize()
         most = current_call().message_bytes(self._max_answer_bytes)
         if size > most:
+            policy = self._policies.get(path)
             raise TooLarge(
-                Reason.ANSWER_TOO_LARGE, f"the answer has {size} bytes; a message may have {most}"
+                Reason.ANSWER_TOO_LARGE,
+                f"the answer has {size} bytes; a message may have {most}",
+                field=None if policy is None else policy.answer_field,
             )
 
     def _check_room(self, path: str, policy: MethodPolicy) -> None:

@@ -10,6 +10,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from limelight.paths import FieldPath
+
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
@@ -78,11 +80,13 @@ class MethodPolicy:
         max_timeout_s: a longer deadline is cut to this.
         max_open: calls open at once, beyond which new ones are refused; None: no bound. Streams
             stay open as long as their callers like, so theirs should have one.
+        answer_field: the request's field that decides most about how large an answer is.
     """
 
     default_timeout_s: float
     max_timeout_s: float
     max_open: int | None = None
+    answer_field: FieldPath | None = None
 
     def granted_s(self, remaining_s: float | None) -> float:
         """Seconds a call gets of the `remaining_s` its caller asked for."""

@@ -212,6 +212,7 @@ def filled(polygons: list[masks.Polygon], shape: tuple[int, int]) -> masks.Mask:
 def test_polygons_give_back_the_mask(mask: masks.Mask) -> None:
     polygons = masks.to_polygons(mask)
     assert np.array_equal(filled(polygons, mask.shape), mask)
+    assert masks.vertex_count(masks.encode_rle(mask)) == sum(map(len, polygons))
     assert sum(shoelace(polygon) for polygon in polygons) == mask.sum()
     for polygon in polygons:
         assert len(set(polygon)) >= 4

@@ -1,6 +1,7 @@
 """Images are read and drawn by workers: what happens to one of them costs its own request only."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -176,26 +177,36 @@ async def test_pictures_beyond_what_the_caller_takes_are_refused_by_name(
 
 PNG = RenderSpec(RenderKind.OVERLAY, ImageFormat.PNG)
 JPEG = RenderSpec(RenderKind.OVERLAY, ImageFormat.JPEG)
+SPOTLIGHT = RenderSpec(RenderKind.SPOTLIGHT, ImageFormat.PNG)
 
 
-def test_pictures_that_fit_no_answer_are_refused_before_they_are_drawn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_overlays_that_fit_no_answer_are_known_by_some_of_their_rows() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), np.uint8)
     content = encode(noise, "jpeg", quality=95)
-    drawn: list[RenderSpec] = []
-    draw = rendering._draw
-    monkeypatch.setattr(
-        rendering, "_draw", lambda spec, *rest: drawn.append(spec) or draw(spec, *rest)
-    )
     with pytest.raises(TooLarge, match=r"about .* JPEG takes far less") as caught:
-        rendering.draw_pictures((JPEG, PNG), content, (), DEFAULT_LIMITS, 1_600_000)
-    assert str(caught.value.field) == "task.renders[1].format"
-    assert drawn == []
-    monkeypatch.undo()
+        rendering.check_overlays(content, (SPOTLIGHT, JPEG, PNG), DEFAULT_LIMITS, 1_600_000)
+    assert str(caught.value.field) == "task.renders[2].format"
+    rendering.check_overlays(content, (SPOTLIGHT, JPEG), DEFAULT_LIMITS, 1_600_000)
+
+
+def test_a_picture_ends_where_the_room_for_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), np.uint8)
+    content = encode(noise, "jpeg", quality=95)
     (picture,), _ = rendering.draw_pictures((JPEG,), content, (), DEFAULT_LIMITS, 3_000_000)
-    with pytest.raises(TooLarge, match="with those before it"):
-        rendering.draw_pictures((JPEG, JPEG), content, (), DEFAULT_LIMITS, len(picture) + 1)
+    files: list[io.BytesIO] = []
+    encode_picture = rendering.encode
+
+    def encoded(*args: object, file: io.BytesIO) -> bytes:
+        files.append(file)
+        return encode_picture(*args, file=file)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rendering, "encode", encoded)
+    for format in (JPEG, PNG):
+        room = len(picture) + 100_000
+        with pytest.raises(TooLarge, match="with those before it") as caught:
+            rendering.draw_pictures((JPEG, format, JPEG), content, (), DEFAULT_LIMITS, room)
+        assert str(caught.value.field) == "task.renders[1].format"
+    assert [len(file.getbuffer()) <= 100_000 for file in files] == [False, True, False, True]
 
 
 def test_a_broken_background_is_named(picture: bytes) -> None:

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from limelight.faults import InvalidRequest, Reason
 from limelight.paths import FieldPath
 from services.errors import ServiceError
-from services.gateway.video.reading import CHANGE, CHUNK, CONFIG, FRAME, INSTRUCTION
+from services.gateway.video.reading import CHANGE, CHUNK, CONFIG, FRAME, INSTRUCTION, MASKS
 from services.gateway.video.tasks import TrackTask
 
 _OPENING = FieldPath(("opening",))
 _QUERIES = FieldPath(("queries",))
-_KEPT = (CHANGE, FRAME, CHUNK)
+# Named by the gateway itself.
+_KEPT = (CHANGE, FRAME, CHUNK, MASKS)
 # Of the opening, under the same names in the config.
 _CONFIG = ("objects", "score_threshold", "max_objects", "stride", "max_side", "range")
 

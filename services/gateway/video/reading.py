@@ -12,6 +12,7 @@ from services.gateway.video.rules import TrackRules
 from services.gateway.video.tasks import TrackTask
 
 CONFIG = FieldPath(("config",))
+MASKS = CONFIG / "mask_format"
 CHANGE = FieldPath(("change",))
 CHUNK = FieldPath(("chunk",))
 FRAME = FieldPath(("frame",))

@@ -26,7 +26,6 @@ from limelight.v1 import video_pb2
 from limelight.values import (
     AddQuery,
     DropPhrase,
-    MaskFormat,
     ModelInfo,
     Plan,
     PlanCause,
@@ -49,6 +48,8 @@ from services.domain import (
     TrackStep,
 )
 from services.errors import Cancelled, Idle, Overloaded, Unavailable
+from services.gateway.answer_size import MaskRoom
+from services.gateway.mask_writing import written_masks
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.peers import FIRST_RETRY_S, LAST_RETRY_S, PlannerPeer, TrackerPeer
 from services.gateway.settings import Settings
@@ -71,7 +72,7 @@ from services.gateway.video.fields import as_the_client_wrote
 from services.gateway.video.journal import NoJournal, StreamJournal
 from services.gateway.video.outbox import Outbox
 from services.gateway.video.prompts import Prompts
-from services.gateway.video.reading import CHANGE
+from services.gateway.video.reading import CHANGE, MASKS
 from services.gateway.video.sources import KeyPicture, SourceItem, StreamSource
 from services.gateway.video.tally import TrackTally, summarize_track
 from services.gateway.video.tasks import TrackTask
@@ -80,7 +81,6 @@ from services.gateway.video.writing import (
     masklet_to_proto,
     plan_to_response,
     summary_to_response,
-    written_masks,
 )
 from services.rpc.metadata import CallContext
 from services.stages import StageTimer, with_cpu
@@ -558,7 +558,7 @@ class TrackStream:
             verdicts = await self._reviewed(frame, candidates, call)
             self._chooser.decide(candidates, verdicts, frame.width, frame.height)
         told, over = self._selecting(self._chooser.told, frame)
-        await self._tell(frame, told, over + frame.over_cap)
+        await self._tell(frame, told, over + frame.over_cap, call)
         await self._look_for_lost(frame, told, call)
 
     def _selecting(self, function: Callable[[FrameTracks], R], frame: FrameTracks) -> R:
@@ -568,20 +568,20 @@ class TrackStream:
         self._tools.metrics.worked("select", cpu_s)
         return result
 
-    async def _tell(self, frame: FrameTracks, told: list[ToldObject], over_cap: int) -> None:
+    async def _tell(
+        self, frame: FrameTracks, told: list[ToldObject], over_cap: int, call: CallContext
+    ) -> None:
         shown, gone = told, []
         if self.task.changed_only:
             numbers = {item.number for item in told}
             gone = sorted({*self._last, *self._last_numbers} - numbers)
             shown = [item for item in told if self._differs(item)]
         with self._timer.stage("render"):
-            if self.task.mask_format in (MaskFormat.RLE, MaskFormat.NONE):
-                masks, masks_s = with_cpu(written_masks, shown, self.task.mask_format)
-            else:
-                loop = asyncio.get_running_loop()
-                masks, masks_s = await loop.run_in_executor(
-                    self._tools.executor, with_cpu, written_masks, shown, self.task.mask_format
-                )
+            most = call.message_bytes(self._tools.settings.max_message_bytes)
+            room = MaskRoom(most, self.task.mask_format, MASKS)
+            masks, masks_s = await written_masks(
+                [item.track.mask for item in shown], room, self._tools.executor
+            )
             response, cpu_s = with_cpu(frame_to_response, frame, shown, masks, gone, over_cap)
         self._tools.metrics.worked("render", masks_s + cpu_s)
         await self.outbox.put(response, frame.index)

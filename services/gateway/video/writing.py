@@ -7,17 +7,11 @@ from limelight.convert.enums import PLAN_CAUSE, VERDICT
 from limelight.convert.media import box_to_proto, mask_to_proto
 from limelight.convert.plans import plan_to_proto
 from limelight.v1 import video_pb2
-from limelight.values import MaskFormat, ModelInfo, Plan, PlanCause, VerdictKind
+from limelight.values import ModelInfo, Plan, PlanCause, VerdictKind
 from services.domain import FrameTracks
 from services.gateway.answers import WrittenMask
-from services.gateway.rendering import written_mask
 from services.gateway.video.choice import ToldObject
 from services.gateway.video.tally import MaskletTally
-
-
-def written_masks(told: Sequence[ToldObject], mask_format: MaskFormat) -> list[WrittenMask | None]:
-    """Each object's mask as it was asked for; blocking work but for RLE and none."""
-    return [written_mask(item.track.mask, mask_format) for item in told]
 
 
 def plan_to_response(

@@ -1,12 +1,15 @@
 """A video through a real gateway: plan, frames in order, summary."""
 
+import grpc
 import pytest
 
-from limelight.v1 import plan_pb2
+from limelight.v1 import media_pb2, plan_pb2
 from limelight.values import ConceptQuery, Plan
+from services.gateway import rendering
 from tests.gateway.peers import Peers
-from tests.gateway.video.conftest import Stub, config, ids, track
-from tests.gateway.video.tracker import StandInTracker
+from tests.gateway.video.conftest import Client, Stub, config, ids, track
+from tests.gateway.video.tracker import StandInTracker, Thing, always
+from tests.rpc.faults import fault_of
 
 
 async def test_explicit_phrases_give_every_frame_in_order(
@@ -43,3 +46,23 @@ async def test_an_instruction_is_planned_on_the_first_frame(
     assert peers.asked == ["plan"]
     assert client.events[1].plan.plan.include[0].phrase == "cat"
     assert {item.label for frame in client.frames() for item in frame.instances} == {"cat"}
+
+
+async def test_frames_that_fit_no_message_are_not_drawn(
+    stub: Stub, tracker: StandInTracker, clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.things["dog"] = [Thing(always(4 * i, 0, 4 * i + 3, 9)) for i in range(20)]
+    monkeypatch.setattr(rendering, "_written_mask", None)
+    client = Client(stub, config("dog", mask_format=media_pb2.MASK_FORMAT_PNG))
+    client.call = stub.TrackVideo(metadata=(("x-limelight-max-answer-bytes", "1000"),))
+    token = (await client.start()).resume_token
+    await client.send(clip)
+    with pytest.raises(grpc.RpcError) as caught:
+        await client.rest()
+    fault = fault_of(caught.value)
+    assert (fault.reason, fault.field) == ("MASKS_TOO_LARGE", "config.mask_format")
+    # It would be the same again: nothing is kept for it.
+    again = Client(stub, config(resume_token=token))
+    with pytest.raises(grpc.RpcError) as caught:
+        await again.start()
+    assert fault_of(caught.value).reason == "STREAM_UNKNOWN"
