@@ -39,6 +39,7 @@ from services.gateway.video.sources import BlockingWork, StreamSource
 from services.gateway.video.store import MemoryStore, StreamStore
 from services.gateway.video.stream import StreamTools
 from services.gateway.video.tasks import TrackTask
+from services.gateway.video.workers import VideoWorkers
 from services.isolation.pool import Nursery
 from services.rpc.health import HealthService
 from services.rpc.interceptors import CallInterceptor
@@ -127,7 +128,9 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
     """
     metrics = GatewayMetrics()
     own = nursery(settings) if workers is None else None
-    pixels = PixelWorkers(settings, workers or own or nursery(settings), metrics)
+    forking = workers or own or nursery(settings)
+    pixels = PixelWorkers(settings, forking, metrics)
+    videos = VideoWorkers(settings, forking, metrics)
     executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pixels")
     planner = _peer(
         settings,
@@ -172,7 +175,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         opener = StreamOpener(
             rules,
             track_rules,
-            _sources(settings, rules, media, pixels, metrics),
+            _sources(settings, rules, media, pixels, videos, metrics),
             StreamTools(planning, TrackerPeer(tracker), executor, metrics, settings),
         )
         store = _store(settings, metrics, opener)
@@ -305,6 +308,7 @@ def _sources(
     rules: TaskRules,
     executor: ThreadPoolExecutor,
     pixels: PixelWorkers,
+    videos: VideoWorkers,
     metrics: GatewayMetrics,
 ) -> Callable[[TrackTask, StageTimer], StreamSource]:
     """Makes the media of a task, timed by the timer of its stream."""
@@ -321,7 +325,7 @@ def _sources(
             return LiveSource(task, rules, pixels, timer)
         work = BlockingWork(executor, timer, metrics.worked)
         return VideoFileSource(
-            task, limits, work, settings.intake_ahead_bytes, metrics.spooled_bytes.inc
+            task, limits, videos, work, settings.intake_ahead_bytes, metrics.spooled_bytes.inc
         )
 
     return open_source

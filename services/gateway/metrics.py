@@ -72,7 +72,7 @@ class GatewayMetrics:
         )
         self.worker_losses = Counter(
             "limelight_worker_losses_total",
-            "Processes that read or draw images and did not come back, by pool and cause.",
+            "Processes that read or draw and did not come back, by pool and cause.",
             ("pool", "loss"),
             registry=self.registry,
         )
@@ -181,7 +181,7 @@ class GatewayMetrics:
             self.verdicts.labels(verdict.value)
         for reason in SHED_REASONS:
             self.shed.labels(reason)
-        for pool in ("reading", "drawing"):
+        for pool in ("reading", "drawing", "videos"):
             for loss in Loss:
                 self.worker_losses.labels(pool, loss.value)
         for write in ("written", "failed", "lost", "too_large"):

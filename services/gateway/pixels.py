@@ -29,7 +29,7 @@ from services.rpc.metadata import CallContext
 R = TypeVar("R")
 
 # What is imported once, before workers are forked.
-_MODULES = ("services.gateway.rendering",)
+_MODULES = ("services.gateway.rendering", "services.gateway.video.demuxing")
 # A header takes far less; a slow machine may take this long for its first.
 _HEADER_CPU_S = 2.0
 _LEAST_CPU_S = 2.0

@@ -205,6 +205,12 @@ class Settings(BaseSettings):
         description="processor seconds a megapixel, besides two, after which a job is ended; a "
         "photo takes a tenth of it",
     )
+    video_cpu_s: float = Field(
+        60.0,
+        gt=0,
+        description="processor seconds for one step in reading a video file: to its first picture, "
+        "or to its next key frame; beyond it the video is refused",
+    )
     max_render_pixels: int = Field(
         4_000_000_000,
         ge=2**20,

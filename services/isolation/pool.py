@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from itertools import count
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 
 import limelight
 import services
-from services.errors import Internal
+from services.errors import Internal, InvalidMedia, InvalidRequest, ServiceError, TooLarge
 from services.isolation import wire
 from services.isolation.wire import Limits
 
@@ -50,10 +51,41 @@ class Loss(StrEnum):
 class WorkerLost(Exception):
     """A worker did not come back. `note` is the last that it told of what it worked on."""
 
-    def __init__(self, loss: Loss, note: str, detail: str) -> None:
+    def __init__(self, loss: Loss, note: str, detail: str, *, orphaned: bool = False) -> None:
         super().__init__(detail)
         self.loss = loss
         self.note = note
+        self.orphaned = orphaned
+        """Whether it ended with the zygote, for no fault of its job: it may be tried again."""
+
+
+class LossLog:
+    """Counts the workers of a pool that did not come back, and logs some. For one event loop.
+
+    Args:
+        name: of the pool.
+        on_loss: told of each.
+    """
+
+    def __init__(self, name: str, on_loss: Callable[[Loss], None]) -> None:
+        self._name = name
+        self._on_loss = on_loss
+        self._logged = -_LOG_S
+        self._unlogged = 0
+
+    def tell(self, job: str, lost: WorkerLost) -> None:
+        """A worker was lost at `job`."""
+        self._on_loss(lost.loss)
+        self._unlogged += 1
+        now = time.monotonic()
+        if now - self._logged < _LOG_S:
+            return
+        fields = {
+            "pool": self._name, "job": job, "loss": lost.loss.value, "detail": str(lost),
+            "on": lost.note, "since_last_line": self._unlogged,
+        }  # fmt: skip
+        logger.warning("a worker did not come back", extra={"fields": fields})
+        self._logged, self._unlogged = now, 0
 
 
 class Nursery:
@@ -193,8 +225,8 @@ def _environment() -> dict[str, str]:
     }  # fmt: skip
 
 
-class _Worker:
-    """One process, asked from one thread at a time."""
+class Worker:
+    """One process, asked from one thread at a time. It is forked when it is made."""
 
     def __init__(self, nursery: Nursery) -> None:
         self._nursery = nursery
@@ -213,22 +245,56 @@ class _Worker:
     def close(self) -> None:
         self._socket.close()
 
-    def ask(self, content: bytes) -> tuple[bytes, bytearray]:
-        """The kind and the content of the answer. Raises `WorkerLost`."""
+    def ask(
+        self,
+        content: bytes,
+        answers: Mapping[str, Callable[..., Any]] | None = None,
+        silence_s: float | None = None,
+    ) -> tuple[bytes, bytearray]:
+        """The kind and the content of the answer.
+
+        Args:
+            content: of the call.
+            answers: to what the job asks back. A `ServiceError` of theirs is told the job, if it is
+                one of a request's faults; any other ends the worker.
+            silence_s: how long it may say nothing, before it is killed.
+
+        Raises:
+            WorkerLost: it did not come back.
+            ServiceError: of `answers`.
+        """
         self.jobs += 1
         self.note = ""
         try:
+            self._socket.settimeout(silence_s)
             wire.send(self._socket, wire.CALL, content)
             while True:
                 kind, answer = wire.receive(self._socket)
-                if kind != wire.NOTE:
+                if kind == wire.NOTE:
+                    self.note = str(wire.loads(answer, {}))
+                elif kind == wire.ASK:
+                    self._reply(answer, answers or {})
+                else:
                     return kind, answer
-                self.note = str(wire.loads(answer, {}))
-        except (EOFError, OSError, pickle.UnpicklingError):
+        except ServiceError:
+            self.kill()
+            self.close()
+            raise
+        # What a worker asks may be what no honest one would.
+        except (EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as e:
+            self.late = self.late or isinstance(e, TimeoutError)
             self.kill()
             self._has_ended.wait(_STATUS_S)
             self.close()
             raise self._loss() from None
+
+    def _reply(self, question: bytearray, answers: Mapping[str, Callable[..., Any]]) -> None:
+        name, args = wire.loads(question, {})
+        try:
+            kind, content = wire.RESULT, pickle.dumps(answers[name](*args), protocol=5)
+        except (InvalidMedia, InvalidRequest, TooLarge) as error:
+            kind, content = wire.REFUSAL, wire.refusal(error)
+        wire.send(self._socket, kind, content)
 
     @property
     def has_ended(self) -> bool:
@@ -251,7 +317,7 @@ class _Worker:
         elif number == signal.SIGKILL and status != -1:
             loss = Loss.MEMORY  # nobody else kills it: the kernel took its memory back
         detail = signal.Signals(number).name if number else f"status {status}"
-        return WorkerLost(loss, self.note, detail)
+        return WorkerLost(loss, self.note, detail, orphaned=self.orphaned)
 
     def _ended(self, status: int) -> None:
         self._status = status
@@ -284,19 +350,17 @@ class WorkerPool:
         self._nursery = nursery
         self._known = {(kind.__module__, kind.__qualname__): kind for kind in results}
         self._job_s = job_s
-        self._on_loss = on_loss
-        self._idle: list[_Worker] = []
+        self._losses = LossLog(name, on_loss)
+        self._idle: list[Worker] = []
         self._room = asyncio.Semaphore(size)
-        self._busy: set[_Worker] = set()
+        self._busy: set[Worker] = set()
         # A job whose caller has gone may still be at its end in a thread.
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix=name)
-        self._logged = -_LOG_S
-        self._unlogged = 0
         self._closed = False
 
     def warm(self, size: int) -> None:
         """Ask for `size` workers before there is anything to do."""
-        self._idle += [_Worker(self._nursery) for _ in range(size)]
+        self._idle += [Worker(self._nursery) for _ in range(size)]
 
     async def run(self, function: Callable[..., R], *args: object, cpu_s: float) -> R:
         """`function(*args)`, a function of a module, in a worker.
@@ -318,18 +382,18 @@ class WorkerPool:
                         raise
                     # The zygote may have died, and taken workers with it that did nothing wrong.
                     if not worker.orphaned:
-                        self._tell(function.__qualname__, lost)
+                        self._losses.tell(function.__qualname__, lost)
                         raise
 
-    def _next(self) -> _Worker:
+    def _next(self) -> Worker:
         while self._idle:
             worker = self._idle.pop()
             if not worker.has_ended:
                 return worker
             worker.close()  # the kernel took it while it had nothing to do
-        return _Worker(self._nursery)
+        return Worker(self._nursery)
 
-    async def _answer(self, worker: _Worker, content: bytes) -> Any:
+    async def _answer(self, worker: Worker, content: bytes) -> Any:
         """What `worker` answers; it waits for the next job only if all is well with it."""
         loop = asyncio.get_running_loop()
         self._busy.add(worker)
@@ -374,19 +438,6 @@ class WorkerPool:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
-    def _end_late(worker: _Worker) -> None:
+    def _end_late(worker: Worker) -> None:
         worker.late = True
         worker.kill()
-
-    def _tell(self, job: str, lost: WorkerLost) -> None:
-        self._on_loss(lost.loss)
-        self._unlogged += 1
-        now = asyncio.get_running_loop().time()
-        if now - self._logged < _LOG_S:
-            return
-        fields = {
-            "pool": self._name, "job": job, "loss": lost.loss.value, "detail": str(lost),
-            "on": lost.note, "since_last_line": self._unlogged,
-        }  # fmt: skip
-        logger.warning("a worker did not come back", extra={"fields": fields})
-        self._logged, self._unlogged = now, 0

@@ -22,6 +22,7 @@ RESULT = b"R"
 REFUSAL = b"E"
 FAULT = b"F"
 NOTE = b"N"
+ASK = b"A"
 
 _HEAD = struct.Struct("<cQ")
 # More than any message of the service may have.

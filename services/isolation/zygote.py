@@ -35,7 +35,7 @@ _MOST_FDS = 16
 _OOM_SCORE = b"1000"
 
 _connection: socket.socket | None = None
-"""In a worker, the socket to the process that asks: what `note` writes to."""
+"""In a worker, the socket to the process that asks: what `note` and `ask` write to."""
 
 
 def note(text: str) -> None:
@@ -45,6 +45,20 @@ def note(text: str) -> None:
     """
     if _connection is not None:
         wire.send(_connection, wire.NOTE, pickle.dumps(text))
+
+
+def ask(name: str, *args: object) -> Any:
+    """What the asking process answers to a question of a job that it has dedicated a worker to.
+
+    Raises:
+        ServiceError: what its answer was refused with.
+    """
+    assert _connection is not None
+    wire.send(_connection, wire.ASK, pickle.dumps((name, args), protocol=5))
+    kind, content = wire.receive(_connection)
+    if kind == wire.REFUSAL:
+        raise wire.refused(content)
+    return pickle.loads(content)
 
 
 def main() -> None:

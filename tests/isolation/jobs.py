@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.errors import InvalidMedia, Reason
 from services.gateway.request_fields import IMAGE
-from services.isolation.zygote import note
+from services.isolation.zygote import ask, note
 
 
 def echoed(value: object) -> object:
@@ -58,3 +58,21 @@ class Unknown:
 
 def strange() -> Unknown:
     return Unknown()
+
+
+_counted = 0
+
+
+def counted() -> int:
+    """How often it was asked in this process."""
+    global _counted
+    _counted += 1
+    return _counted
+
+
+def asked(name: str, *args: object) -> object:
+    return ask(name, *args)
+
+
+def asked_strangely() -> object:
+    return ask("answer", Unknown())

@@ -42,7 +42,7 @@ from services.codecs.videos.limits import (
     unsupported,
 )
 from services.codecs.videos.selection import EVERY_FRAME, FrameSelection
-from services.codecs.videos.spool import Spool
+from services.codecs.videos.spool import GrowingFile
 from services.codecs.videos.webp import WebPFile, read_frame
 from services.errors import Cancelled, InvalidMedia, Reason, ServiceError, TooLarge
 
@@ -77,7 +77,7 @@ class Demuxer:
 
     def __init__(
         self,
-        source: Spool | SeekableFile,
+        source: GrowingFile | SeekableFile,
         limits: VideoLimits = DEFAULT_VIDEO_LIMITS,
         *,
         field: FieldPath = VIDEO_CONTENT,
@@ -88,7 +88,8 @@ class Demuxer:
         self._stop = stop
         self.fault: InvalidMedia | None = None
         """Why the stream ended before the file said so; known after the last GOP."""
-        file = source.reader(stop=stop) if isinstance(source, Spool) else source
+        growing = source if isinstance(source, GrowingFile) else None
+        file = source.reader(stop=stop) if isinstance(source, GrowingFile) else source
         head = _beginning(file)
         if not head:
             raise InvalidMedia(Reason.VIDEO_MISSING, "the video is empty", field=field)
@@ -108,7 +109,7 @@ class Demuxer:
                     file,
                     _MAX_SAMPLES,
                     field,
-                    lambda: not isinstance(source, Spool) or source.finished,
+                    lambda: growing is None or growing.finished,
                 )
             # Matroska is read in order, without a look at the index that stands at its end.
             self._watched = pyav.WatchedFile(file, seekable=name != "matroska")

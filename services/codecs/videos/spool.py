@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 from limelight.paths import FieldPath
+from services.codecs.videos.containers import SeekableFile
 from services.codecs.videos.limits import VIDEO_CONTENT, Stop, never
 from services.errors import (
     Cancelled,
@@ -30,6 +31,18 @@ from services.errors import (
 
 # How often a reader that waits for bytes asks whether it is still wanted.
 _POLL_S = 0.1
+
+
+@runtime_checkable
+class GrowingFile(Protocol):
+    """A file that is still coming."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last byte has come."""
+
+    def reader(self, *, stop: Stop = never) -> SeekableFile:
+        """A reader at the first byte, which waits for what has not come."""
 
 
 class Spool:

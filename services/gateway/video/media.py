@@ -1,36 +1,37 @@
 """A video file on its way: spooled as it comes, demuxed into groups as sessions take them.
 
 The spool keeps the whole file, so a session that goes on elsewhere has the file demuxed once more
-and skips what it has; nothing else is kept for it. What reads or decodes runs in threads.
+and skips what it has; nothing else is kept for it. What demuxes or decodes runs in processes of its
+own (`workers`, `demuxing`), which ask for the file's bytes; threads wait for them.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, suppress
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
 
 from limelight.values import TimeRange
-from services.codecs.videos.decode import VideoDecoder, decode_key_frame
-from services.codecs.videos.demux import Demuxer
-from services.codecs.videos.gops import Gop, GopHeader
-from services.codecs.videos.limits import Stop, VideoLimits
-from services.codecs.videos.selection import FrameSelection
+from services.codecs.videos.gops import GopHeader
+from services.codecs.videos.limits import VideoLimits
 from services.codecs.videos.spool import Spool
 from services.domain import MediaEnd, PacketGroup
 from services.errors import InvalidMedia, Reason
-from services.gateway.video.cuts import LOOK_SIDE, CutWatch
+from services.gateway.video import demuxing
+from services.gateway.video.demuxing import VideoWish
 from services.gateway.video.reading import CHUNK, CONFIG
 from services.gateway.video.sources import (
     BlockingWork,
     KeyPicture,
     LivePoint,
     SourceItem,
-    encoded_picture,
 )
 from services.gateway.video.tasks import TrackTask
+from services.gateway.video.workers import VideoWorkers
+from services.isolation.pool import WorkerLost
 
-R = TypeVar("R")
+# Processes that are asked where those before ended through no fault of the video.
+_TRIES = 3
 
 
 class VideoFileSource:
@@ -39,6 +40,7 @@ class VideoFileSource:
     Args:
         task: of the stream.
         limits: what the file may be.
+        workers: read the file.
         work: runs what blocks; a stream keeps one thread busy, and at times a second.
         ahead_bytes: taken before sessions can use them.
         held: told by how many bytes what is spooled grows or, below 0, shrinks.
@@ -48,13 +50,15 @@ class VideoFileSource:
         self,
         task: TrackTask,
         limits: VideoLimits,
+        workers: VideoWorkers,
         work: BlockingWork,
         ahead_bytes: int,
         held: Callable[[int], None],
     ) -> None:
         self._task = task
         self._range = task.range or TimeRange()
-        self._limits = limits
+        self._wish = VideoWish(limits, CHUNK, self._range, task.stride, task.max_side)
+        self._workers = workers
         self._work = work
         self._ahead_bytes = ahead_bytes
         self._held = held
@@ -112,35 +116,61 @@ class VideoFileSource:
             await self._work.run("spool", self._spool.finish)
 
     async def prepare(self) -> None:
-        await self._read("demux", self._prepare)
+        header, self._start_group = await self._alone("demux", demuxing.beginning)
+        self._opened(header)
 
     async def first_picture(self) -> KeyPicture:
-        picture = await self._read("picture", self._first_picture)
+        found = await self._alone("picture", demuxing.first_picture)
+        header, self._start_group, picture = found
+        self._opened(header)
         if picture is None:
             raise InvalidMedia(
                 Reason.VIDEO_MISSING,
                 "no frame of the video is within the range",
                 field=CONFIG / "range",
             )
-        return picture
+        return KeyPicture(*picture)
 
     async def picture(self, frame_index: int) -> KeyPicture | None:
-        return await self._read("picture", self._picture_of, frame_index)
+        picture = await self._alone("picture", demuxing.picture_of, frame_index)
+        return None if picture is None else KeyPicture(*picture)
 
     async def items(
         self, group: int, *, watch_cuts: Callable[[], bool]
     ) -> AsyncIterator[SourceItem]:
-        stopped = asyncio.Event()
-        found = self._items(max(group, self._start_group), watch_cuts, stopped.is_set)
+        group = max(group, self._start_group)
+        worker = self._workers.worker(self._spool, self._work)
+        begun, tries = False, 0
         try:
             while True:
-                item = await self._read("demux", lambda stop: next(found, None))
-                if item is None:
+                self._moved.set()
+                try:
+                    if not begun:
+                        wish = (self._wish, group)
+                        self._opened(await worker.run("demux", demuxing.begin_items, *wish))
+                        begun = True
+                    item = await worker.run("demux", demuxing.next_item, watch_cuts())
+                except WorkerLost:
+                    begun, tries = False, tries + 1
+                    if tries == _TRIES:
+                        raise
+                    continue
+                if "group" not in item:
+                    self.warning = item["warning"] or self.warning
                     break
-                yield item
+                group, tries = item["index"] + 1, 0
+                yield self._item(item)
             yield SourceItem(MediaEnd())
         finally:
-            stopped.set()
+            worker.end()
+
+    def _item(self, item: dict[str, Any]) -> SourceItem:
+        index, first_frame = item["index"], item["first_frame"]
+        self.frames_given = max(self.frames_given, first_frame + item["frames"])
+        if index > self._given[0]:
+            self._given = index, self._given[1] + item["size"]
+        cut = None if item["cut"] is None else KeyPicture(*item["cut"])
+        return SourceItem(PacketGroup(item["group"], index), cut, first_frame)
 
     def answered(self, frame_index: int) -> None:
         pass
@@ -173,108 +203,17 @@ class VideoFileSource:
         with suppress(RuntimeError):  # the loop has ended before the thread
             self._loop.call_soon_threadsafe(self._moved.set)
 
-    async def _read(self, stage: str, function: Callable[..., R], *args: object) -> R:
-        """The result of `function(*args, stop)`, which is told to stop when this is canceled."""
+    async def _alone(self, stage: str, function: Callable[..., Any], *args: object) -> Any:
+        """What a function of `demuxing` answers in a process that is asked nothing else."""
         self._moved.set()
-        stopped = asyncio.Event()
+        worker = self._workers.worker(self._spool, self._work)
         try:
-            return await self._work.run(stage, function, *args, stopped.is_set)
+            for _ in range(_TRIES - 1):
+                with suppress(WorkerLost):
+                    return await worker.run(stage, function, self._wish, *args)
+            return await worker.run(stage, function, self._wish, *args)
         finally:
-            stopped.set()
+            worker.end()
 
-    # --- in threads ---------------------------------------------------------------------------
-
-    def _open(self, stop: Stop) -> Demuxer:
-        demuxer = Demuxer(self._spool, self._limits, field=CHUNK, stop=stop)
-        self._header = demuxer.header
-        return demuxer
-
-    def _prepare(self, stop: Stop) -> None:
-        """Read the header, and find the group to begin with."""
-        if self._range.start_s > 0:
-            self._start_group = self._group_where(
-                lambda gop: self._latest_s(gop) >= self._range.start_s, stop
-            )
-        else:
-            self._open(stop).close()
-
-    def _first_picture(self, stop: Stop) -> KeyPicture | None:
-        self._prepare(stop)
-        return self._decoded(self._start_group, 0, self._range, self._task.stride, stop)
-
-    def _picture_of(self, frame_index: int, stop: Stop) -> KeyPicture | None:
-        group = self._group_where(lambda gop: frame_index < gop.first_frame + gop.frames, stop)
-        return self._decoded(group, frame_index, TimeRange(), 1, stop)
-
-    def _group_where(self, holds: Callable[[Gop], bool], stop: Stop) -> int:
-        """Where a decoder must begin for the first group for which `holds`."""
-        with closing(self._open(stop)) as demuxer:
-            return next((gop.resume_from for gop in demuxer.gops() if holds(gop)), 0)
-
-    def _decoded(
-        self, group: int, first_frame: int, part: TimeRange, stride: int, stop: Stop
-    ) -> KeyPicture | None:
-        """The first frame from `first_frame` on that is in `part`, beginning at `group`."""
-        with closing(self._open(stop)) as demuxer:
-            selection = FrameSelection(part.start_s, part.end_s, stride, self._task.max_side)
-            decoder = VideoDecoder(
-                demuxer.header,
-                self._limits,
-                selection,
-                first_frame=first_frame,
-                field=CHUNK,
-                stop=stop,
-            )
-            for gop in demuxer.gops():
-                if gop.index < group:
-                    continue
-                for frame in decoder.decode(gop):
-                    return encoded_picture(frame.index, frame.pixels)
-            for frame in decoder.flush():
-                return encoded_picture(frame.index, frame.pixels)
-        return None
-
-    def _items(
-        self, group: int, watch_cuts: Callable[[], bool], stop: Stop
-    ) -> Iterator[SourceItem]:
-        watch = CutWatch()
-        with closing(self._open(stop)) as demuxer:
-            for gop in demuxer.gops():
-                if gop.index < group:
-                    continue
-                if self._range.end_s is not None and self._earliest_s(gop) >= self._range.end_s:
-                    return
-                cut = None
-                if gop.key and watch_cuts():
-                    cut = self._cut(demuxer.header, gop, watch)
-                self.frames_given = max(self.frames_given, gop.first_frame + gop.frames)
-                if gop.index > self._given[0]:
-                    self._given = gop.index, self._given[1] + gop.size
-                yield SourceItem(PacketGroup(gop.encode(), gop.index), cut, gop.first_frame)
-            if demuxer.fault is not None:
-                self.warning = demuxer.fault.message
-
-    def _cut(self, header: GopHeader, gop: Gop, watch: CutWatch) -> KeyPicture | None:
-        """What a new scene looks like, if one begins with `gop`."""
-        time_s = self._earliest_s(gop)
-        if not watch.due(time_s):
-            return None
-        try:
-            look = decode_key_frame(header, gop, self._limits, max_side=LOOK_SIDE, field=CHUNK)
-            if not watch.begins_scene(look.pixels, time_s):
-                return None
-            side = self._task.max_side
-            whole = decode_key_frame(header, gop, self._limits, max_side=side, field=CHUNK)
-        except InvalidMedia:
-            return None  # a damaged key frame: the replica tells what it makes of it
-        return encoded_picture(whole.index, whole.pixels)
-
-    def _earliest_s(self, gop: Gop) -> float:
-        assert self._header is not None
-        ticks = [packet.ticks for packet in gop.packets if packet.shown]
-        return float(min(ticks) * self._header.time_base) if ticks else -math.inf
-
-    def _latest_s(self, gop: Gop) -> float:
-        assert self._header is not None
-        ticks = [packet.ticks for packet in gop.packets if packet.shown]
-        return float(max(ticks) * self._header.time_base) if ticks else -math.inf
+    def _opened(self, header: bytes) -> None:
+        self._header = GopHeader.decode(header)

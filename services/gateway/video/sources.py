@@ -7,11 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from services.domain import EncodedFrame, MediaEnd, PacketGroup
-from services.gateway.rendering import key_picture
 from services.gateway.video.intake import MediaSource
 from services.stages import StageTimer, with_cpu
 
@@ -98,11 +94,6 @@ class StreamSource(MediaSource, Protocol):
         """Give everything back."""
 
 
-def encoded_picture(frame_index: int, pixels: NDArray[np.uint8]) -> KeyPicture:
-    """uint8 (H, W, 3) as a picture for the planner."""
-    return KeyPicture(frame_index, key_picture(pixels))
-
-
 class BlockingWork:
     """Runs what blocks in threads.
 
@@ -125,5 +116,9 @@ class BlockingWork:
         begin = time.perf_counter()
         result, cpu_s = await loop.run_in_executor(self._executor, with_cpu, function, *args)
         self._timer.add(stage, time.perf_counter() - begin)
-        self._worked(stage, cpu_s)
+        self.took(stage, cpu_s)
         return result
+
+    def took(self, stage: str, cpu_s: float) -> None:
+        """A stage took so many seconds of CPU elsewhere."""
+        self._worked(stage, cpu_s)
