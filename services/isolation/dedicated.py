@@ -12,6 +12,9 @@ from services.errors import Cancelled, Internal
 from services.isolation import wire
 from services.isolation.pool import Loss, Nursery, Worker, WorkerLost
 
+# What it does is for its owner to bound.
+_JOBS = 1 << 30
+
 
 class DedicatedWorker:
     """One process, asked from one thread at a time; `end` ends it from any.
@@ -33,8 +36,26 @@ class DedicatedWorker:
         self._asking = False
         self._ended = False
 
-    def ask(self, function: Callable[..., Any], *args: object, cpu_s: float) -> Any:
+    @property
+    def jobs(self) -> int:
+        """How many it has been asked for."""
+        return 0 if self._worker is None else self._worker.jobs
+
+    def ask(
+        self,
+        function: Callable[..., Any],
+        *args: object,
+        cpu_s: float,
+        silence_s: float | None = None,
+    ) -> Any:
         """What `function(*args)`, a function of a module, answers there: plain values. Blocks.
+
+        Of an answer that is `Shared`, its value and its bytes.
+
+        Args:
+            function: with `args`, the job.
+            cpu_s: of the processor, for this job.
+            silence_s: for this job, less than that of the worker; None: that.
 
         Raises:
             WorkerLost: it crashed, or took more of anything than it may.
@@ -47,10 +68,11 @@ class DedicatedWorker:
             if self._ended:
                 raise Cancelled()
             if self._worker is None:
-                self._worker = Worker(self._nursery)
+                self._worker = Worker(self._nursery, _JOBS)
             worker, self._asking = self._worker, True
         try:
-            kind, answer = worker.ask(content, self._answers, self._silence_s)
+            silence_s = min(self._silence_s, silence_s or self._silence_s)
+            kind, answer = worker.ask(content, self._answers, silence_s)
         except WorkerLost as lost:
             if self._ended:
                 raise Cancelled() from lost
@@ -64,6 +86,8 @@ class DedicatedWorker:
                     worker.close()
         if kind == wire.RESULT:
             return wire.loads(answer, {})
+        if kind == wire.SHARED:
+            return wire.loads(answer, {}), worker.shared
         if kind == wire.REFUSAL:
             raise wire.refused(answer)
         text = str(wire.loads(answer, {}))

@@ -8,6 +8,7 @@ ran out of time, at once: cancellation kills it.
 import asyncio
 import contextlib
 import logging
+import mmap
 import os
 import pickle
 import signal
@@ -118,8 +119,8 @@ class Nursery:
         with self._lock:
             self._running()
 
-    def spawn(self, ended: Callable[[int], None]) -> tuple[str, socket.socket]:
-        """A new worker's number, and the socket to it.
+    def spawn(self, ended: Callable[[int], None], jobs: int) -> tuple[str, socket.socket]:
+        """A new worker's number, and the socket to it; it does so many jobs.
 
         `ended` is told its status, as `os.waitpid` has it, from another thread; -1 where the zygote
         has ended and nobody knows.
@@ -129,11 +130,12 @@ class Nursery:
             number = str(next(self._numbers))
             self._ended[number] = ended
             control = self._running()
+            line = f"spawn {number} {jobs}\n".encode()
             try:
-                socket.send_fds(control, [f"spawn {number}\n".encode()], [theirs.fileno()])
+                socket.send_fds(control, [line], [theirs.fileno()])
             except OSError:
                 self._process = None
-                socket.send_fds(self._running(), [f"spawn {number}\n".encode()], [theirs.fileno()])
+                socket.send_fds(self._running(), [line], [theirs.fileno()])
         return number, ours
 
     def kill(self, number: str) -> None:
@@ -170,8 +172,7 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = [
-                str(theirs.fileno()), str(self._limits.memory_bytes), str(self._limits.jobs),
-                *self._modules,
+                str(theirs.fileno()), str(self._limits.memory_bytes), *self._modules,
             ]  # fmt: skip
             self._process = subprocess.Popen(
                 # -P: a file of the current folder must not be taken for ours.
@@ -228,13 +229,15 @@ def _environment() -> dict[str, str]:
 class Worker:
     """One process, asked from one thread at a time. It is forked when it is made."""
 
-    def __init__(self, nursery: Nursery) -> None:
+    def __init__(self, nursery: Nursery, jobs: int | None = None) -> None:
         self._nursery = nursery
         self._status: int | None = None
         self._has_ended = threading.Event()
-        self._number, self._socket = nursery.spawn(self._ended)
+        self._number, self._socket = nursery.spawn(self._ended, jobs or nursery.jobs)
         self.note = ""
         """The last that it told of what it works on."""
+        self.shared: mmap.mmap | None = None
+        """The bytes of its last answer, if it handed them over."""
         self.jobs = 0
         self.late = False
         """Whether it was killed since its job took too long."""
@@ -251,7 +254,7 @@ class Worker:
         answers: Mapping[str, Callable[..., Any]] | None = None,
         silence_s: float | None = None,
     ) -> tuple[bytes, bytearray]:
-        """The kind and the content of the answer.
+        """The kind and the content of the answer; `shared` has what comes beside it.
 
         Args:
             content: of the call.
@@ -264,12 +267,12 @@ class Worker:
             ServiceError: of `answers`.
         """
         self.jobs += 1
-        self.note = ""
+        self.note, self.shared = "", None
         try:
             self._socket.settimeout(silence_s)
             wire.send(self._socket, wire.CALL, content)
             while True:
-                kind, answer = wire.receive(self._socket)
+                kind, answer, self.shared = wire.receive_any(self._socket)
                 if kind == wire.NOTE:
                     self.note = str(wire.loads(answer, {}))
                 elif kind == wire.ASK:

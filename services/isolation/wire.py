@@ -5,7 +5,10 @@ what it is asked. What it answers is read by `loads`, which makes nothing but pl
 classes that the asking side names: a decoder that was taken over must not run code in its parent.
 """
 
+import fcntl
 import io
+import mmap
+import os
 import pickle
 import socket
 import struct
@@ -23,8 +26,11 @@ REFUSAL = b"E"
 FAULT = b"F"
 NOTE = b"N"
 ASK = b"A"
+SHARED = b"S"
 
 _HEAD = struct.Struct("<cQ")
+# Of a file in memory that can neither shrink under who reads it, nor change.
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # More than any message of the service may have.
 _MAX_CONTENT = 1 << 31
 _REFUSALS: dict[str, type[ServiceError]] = {
@@ -54,9 +60,73 @@ def send(to: socket.socket, kind: bytes, content: bytes) -> None:
 def receive(source: socket.socket) -> tuple[bytes, bytearray]:
     """The next frame's kind and content; EOFError where the other side has ended."""
     kind, length = _HEAD.unpack(_exactly(source, _HEAD.size))
+    return kind, _content(source, length)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A job's answer of many bytes, which are not sent but handed over where they lie.
+
+    Attributes:
+        value: plain, and small.
+        buffer: the bytes.
+    """
+
+    value: Any
+    buffer: memoryview
+
+
+def send_shared(to: socket.socket, answer: Shared) -> None:
+    """Send a frame of the kind `SHARED`; the bytes are in a file in memory, which nobody changes.
+
+    Linux only.
+    """
+    fd = os.memfd_create("answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        left = answer.buffer
+        while left:
+            left = left[os.write(fd, left) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        content = pickle.dumps((answer.value, answer.buffer.nbytes), protocol=5)
+        socket.send_fds(to, [_HEAD.pack(SHARED, len(content))], [fd])
+    finally:
+        os.close(fd)
+    to.sendall(content)
+
+
+def receive_any(source: socket.socket) -> tuple[bytes, bytearray, mmap.mmap | None]:
+    """As `receive`, and the bytes of a `SHARED` answer, whose content is then its value.
+
+    Pages that are written to become our own; those who sent them can change nothing.
+    """
+    head, fds = b"", []
+    try:
+        while len(head) < _HEAD.size:
+            part, came, _, _ = socket.recv_fds(source, _HEAD.size - len(head), 1)
+            fds += came
+            if not part:
+                raise EOFError("the other side has ended")
+            head += part
+        kind, length = _HEAD.unpack(head)
+        content = _content(source, length)
+        if kind != SHARED:
+            return kind, content, None
+        value, size = loads(content, {})
+        if len(fds) != 1 or fcntl.fcntl(fds[0], fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+            raise EOFError("bytes that can still change")
+        if not 0 < size <= os.fstat(fds[0]).st_size:
+            raise EOFError("fewer bytes than were told")
+        mapped = mmap.mmap(fds[0], size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        return kind, bytearray(pickle.dumps(value)), mapped
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _content(source: socket.socket, length: int) -> bytearray:
     if length > _MAX_CONTENT:
         raise EOFError(f"a frame of {length} bytes")
-    return kind, _exactly(source, length)
+    return _exactly(source, length)
 
 
 def _exactly(source: socket.socket, length: int) -> bytearray:

@@ -1,12 +1,12 @@
-"""`python -m services.isolation.zygote FD MEMORY JOBS MODULE...`: forks workers that are warm.
+"""`python -m services.isolation.zygote FD MEMORY MODULE...`: forks workers that are warm.
 
 The parent starts it once, over the socket `FD`. It imports the modules, which takes a moment, and
 then forks a worker in milliseconds whenever it is asked: with a single thread, so that a fork is
 safe, and with nothing of the parent's memory in it. It ends workers on request and tells how each
 ended. With the parent it ends itself, and the workers with it. It writes to no file.
 
-The lines that it reads: `spawn ID`, with one end of a socket pair, and `kill ID`; those that it
-writes: `ended ID STATUS`, the status as `os.waitpid` has it.
+The lines that it reads: `spawn ID JOBS`, with one end of a socket pair, and `kill ID`; those that
+it writes: `ended ID STATUS`, the status as `os.waitpid` has it.
 """
 
 import contextlib
@@ -63,11 +63,11 @@ def ask(name: str, *args: object) -> Any:
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    limits = Limits(memory_bytes=int(sys.argv[2]), jobs=int(sys.argv[3]))
+    limits = Limits(memory_bytes=int(sys.argv[2]))
     # What ends the parent (Ctrl-C goes to the whole group) is its business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for name in sys.argv[4:]:
+    for name in sys.argv[3:]:
         module = importlib.import_module(name)
         getattr(module, "prepare", lambda: None)()
     gc.collect()
@@ -106,13 +106,13 @@ class _Zygote:
             fds += came
             *lines, text = (text + read).split(b"\n")
             for line in lines:
-                verb, number = line.decode().split()
+                verb, number, *rest = line.decode().split()
                 if verb == "spawn":
-                    self._spawn(number, fds.popleft(), (woken, wake))
+                    self._spawn(number, int(rest[0]), fds.popleft(), (woken, wake))
                 elif number in self._pids:
                     os.kill(self._pids[number], signal.SIGKILL)
 
-    def _spawn(self, number: str, fd: int, pipe: tuple[int, int]) -> None:
+    def _spawn(self, number: str, jobs: int, fd: int, pipe: tuple[int, int]) -> None:
         pid = os.fork()
         if pid:
             os.close(fd)
@@ -125,7 +125,7 @@ class _Zygote:
             for end in pipe:
                 os.close(end)
             self._control.close()
-            _work(socket.socket(fileno=fd), self._limits)
+            _work(socket.socket(fileno=fd), self._limits, jobs)
             code = 0
         os._exit(code)
 
@@ -144,8 +144,8 @@ class _Zygote:
             os.waitpid(pid, 0)
 
 
-def _work(connection: socket.socket, limits: Limits) -> None:
-    """Answer what comes over `connection`, until it is closed or this worker has done enough."""
+def _work(connection: socket.socket, limits: Limits, jobs: int) -> None:
+    """Answer what comes over `connection`, until it is closed or this worker has done `jobs`."""
     global _connection
     _connection = connection
     _die_with_parent()
@@ -158,7 +158,7 @@ def _work(connection: socket.socket, limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = _data_bytes() + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-    for _ in range(limits.jobs):
+    for _ in range(jobs):
         try:
             kind, content = wire.receive(connection)
         except (EOFError, OSError):
@@ -171,14 +171,20 @@ def _work(connection: socket.socket, limits: Limits) -> None:
         answer = _answer(module, name, args)
         signal.setitimer(signal.ITIMER_PROF, 0)
         del args
-        wire.send(connection, *answer)
+        if isinstance(answer, wire.Shared):
+            wire.send_shared(connection, answer)
+        else:
+            wire.send(connection, *answer)
         del answer
 
 
-def _answer(module: str, name: str, args: tuple[Any, ...]) -> tuple[bytes, bytes]:
+def _answer(module: str, name: str, args: tuple[Any, ...]) -> tuple[bytes, bytes] | wire.Shared:
     try:
         function = getattr(importlib.import_module(module), name)
-        return wire.RESULT, pickle.dumps(function(*args), protocol=5)
+        result = function(*args)
+        if isinstance(result, wire.Shared):
+            return result
+        return wire.RESULT, pickle.dumps(result, protocol=5)
     except ServiceError as error:
         return wire.REFUSAL, wire.refusal(error)
     except MemoryError:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from limelight.values import ConceptQuery, ModelInfo, Plan, PlanOutcome
-from services.codecs.images import ImageLimits, content_hash
+from services.codecs.images import content_hash
 from services.deadline import Deadline
 from services.domain import Planned
 from services.errors import DeadlinePassed
@@ -24,6 +24,7 @@ from services.planner.metrics import PlannerMetrics
 from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.views import whole_picture
 from services.replica.cache import SingleFlight
+from services.replica.decoding import ImageDecoder
 from services.replica.waiting import within
 from services.rpc.tracing import TRACING
 from services.stages import StageTimer
@@ -46,7 +47,7 @@ class Planner:
         cache: PlanCache,
         pool: Executor,
         metrics: PlannerMetrics,
-        limits: ImageLimits,
+        decoder: ImageDecoder,
         max_instruction_chars: int,
     ) -> None:
         self._asker = asker
@@ -54,7 +55,7 @@ class Planner:
         self._cache = cache
         self._pool = pool
         self._metrics = metrics
-        self._limits = limits
+        self._decoder = decoder
         self._max_instruction_chars = max_instruction_chars
         self._flights: SingleFlight[PlanKey, Planned] = SingleFlight()
 
@@ -88,7 +89,7 @@ class Planner:
         with StageTimer(self._metrics.stage, trace=TRACING.stage) as timer:
             with timer.stage("decode"):
                 picture = await self._in_pool(
-                    lambda: whole_picture(content, self._limits, key.image)
+                    lambda: whole_picture(content, self._decoder, deadline, key.image)
                 )
             with timer.stage("plan"):
                 asked = await self._ask(picture, key.instruction, deadline)

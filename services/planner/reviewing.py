@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 
 from limelight.paths import FieldPath
 from limelight.values import ModelInfo, Verdict, VerdictKind
-from services.codecs.images import ImageLimits
 from services.deadline import Deadline
 from services.domain import Candidate, Reviewed
 from services.errors import InvalidRequest, Reason
@@ -21,6 +20,7 @@ from services.planner.instruction import normalized
 from services.planner.metrics import PlannerMetrics
 from services.planner.prompt import VERDICT_TOOL, review_messages
 from services.planner.views import CANDIDATES, Views, draw_views
+from services.replica.decoding import ImageDecoder
 from services.replica.waiting import within
 from services.rpc.tracing import TRACING
 from services.stages import StageTimer
@@ -42,7 +42,7 @@ class Reviewer:
         model: ModelInfo,
         pool: Executor,
         metrics: PlannerMetrics,
-        limits: ImageLimits,
+        decoder: ImageDecoder,
         max_instruction_chars: int,
         max_candidates: int,
         max_asked: int,
@@ -51,7 +51,7 @@ class Reviewer:
         self._model = model
         self._pool = pool
         self._metrics = metrics
-        self._limits = limits
+        self._decoder = decoder
         self._max_instruction_chars = max_instruction_chars
         self._max_candidates = max_candidates
         self._max_asked = max_asked
@@ -77,7 +77,7 @@ class Reviewer:
             with StageTimer(self._metrics.stage, trace=TRACING.stage) as timer:
                 with timer.stage("decode"):
                     views = await asyncio.get_running_loop().run_in_executor(
-                        self._pool, draw_views, content, candidates, self._limits, deadline
+                        self._pool, draw_views, content, candidates, self._decoder, deadline
                     )
                 with timer.stage("review"):
                     verdicts = await self._verdicts(text, candidates, views, deadline)

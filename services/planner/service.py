@@ -10,7 +10,6 @@ from itertools import count
 import numpy as np
 
 from limelight.values import ModelInfo
-from services.codecs.images import ImageLimits
 from services.deadline import Deadline
 from services.domain import Candidate, Planned, Reviewed
 from services.errors import CheckpointError, Reason
@@ -23,6 +22,7 @@ from services.planner.prompt import PLAN_TOOL, plan_messages
 from services.planner.reviewing import Reviewer
 from services.planner.settings import PlannerSettings
 from services.replica.batching import Batcher
+from services.replica.decoding import ImageDecoder
 from services.replica.failures import is_out_of_memory
 from services.replica.requests import RequestGate
 
@@ -49,9 +49,7 @@ class PlannerService:
             max_failures=settings.max_failed_batches,
         )
         asker = Asker(self._batcher)
-        limits = ImageLimits(
-            max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-        )
+        self._decoder = ImageDecoder(settings)
         self.model: ModelInfo = engine.describe()
         self._planner = Planner(
             asker=asker,
@@ -59,7 +57,7 @@ class PlannerService:
             cache=PlanCache(settings.plan_cache_bytes, settings.plan_cache_ttl_s, metrics),
             pool=self._pool,
             metrics=metrics,
-            limits=limits,
+            decoder=self._decoder,
             max_instruction_chars=settings.max_instruction_chars,
         )
         self._reviewer = Reviewer(
@@ -67,11 +65,15 @@ class PlannerService:
             model=self.model,
             pool=self._pool,
             metrics=metrics,
-            limits=limits,
+            decoder=self._decoder,
             max_instruction_chars=settings.max_instruction_chars,
             max_candidates=settings.max_candidates,
             max_asked=settings.max_batch_prompts,
         )
+
+    def start(self) -> None:
+        """Begin to get ready for the first picture."""
+        self._decoder.start()
 
     async def plan(self, content: bytes, instruction: str, deadline: Deadline) -> Planned:
         """See `Planner.plan`."""
@@ -98,6 +100,7 @@ class PlannerService:
         await self._gate.close()
         await self._batcher.close()
         self._pool.shutdown()
+        self._decoder.close()
         self._engine.close()
 
 
@@ -110,7 +113,9 @@ def open_planner(settings: PlannerSettings, metrics: PlannerMetrics) -> PlannerS
     engine = create(settings, metrics)
     engine.load()
     warm_up(engine)
-    return PlannerService(settings, engine, metrics)
+    service = PlannerService(settings, engine, metrics)
+    service.start()
+    return service
 
 
 def warm_up(engine: PlannerEngine) -> None:

@@ -16,12 +16,13 @@ from PIL import Image
 from limelight.masks import decode_rle
 from limelight.paths import FieldPath
 from limelight.values import RLE
-from services.codecs.images import ImageLimits, content_hash, decode
+from services.codecs.images import content_hash
 from services.deadline import Deadline
 from services.domain import Candidate
 from services.errors import InvalidRequest, Reason
 from services.planner.engines import PromptImage
 from services.planner.marks import numbered_overview, zoomed_candidate
+from services.replica.decoding import ImageDecoder
 
 CANDIDATES = FieldPath(("candidates",))
 
@@ -37,27 +38,30 @@ class Views:
     closeups: tuple[PromptImage, ...]
 
 
-def whole_picture(content: bytes, limits: ImageLimits, key: str) -> PromptImage:
+def whole_picture(
+    content: bytes, decoder: ImageDecoder, deadline: Deadline, key: str
+) -> PromptImage:
     """The encoded image `content` as a picture of `key`.
 
     Raises:
         InvalidMedia, TooLarge: it cannot be decoded.
+        DeadlinePassed: before it was.
     """
-    rgb = decode(content, limits)
+    rgb = decoder.decode(content, deadline)
     return PromptImage(shrunk_image(rgb, _factor(rgb)), key)
 
 
 def draw_views(
-    content: bytes, candidates: Sequence[Candidate], limits: ImageLimits, deadline: Deadline
+    content: bytes, candidates: Sequence[Candidate], decoder: ImageDecoder, deadline: Deadline
 ) -> Views:
     """The pictures for a review of `candidates` of the encoded image `content`.
 
     Raises:
         InvalidMedia, TooLarge: the image cannot be decoded.
         InvalidRequest: a mask cannot be, is empty, or is not of the image's size.
-        DeadlinePassed: it did, between two candidates.
+        DeadlinePassed: it did, before the image was decoded or between two candidates.
     """
-    rgb = decode(content, limits)
+    rgb = decoder.decode(content, deadline)
     key = _key(content, [candidate.mask for candidate in candidates])
     factor = _factor(rgb)
     closeups: list[PromptImage] = []

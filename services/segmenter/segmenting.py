@@ -17,12 +17,13 @@ import numpy as np
 from limelight.paths import FieldPath
 from limelight.validation import check_share
 from limelight.values import Box, ConceptQuery, Exemplar, ModelInfo
-from services.codecs.images import ImageLimits, content_hash, decode
+from services.codecs.images import content_hash
 from services.deadline import Deadline, SharedDeadline
 from services.domain import QueryResult, SegmentedImage
 from services.errors import CheckpointError, InvalidRequest, Reason
 from services.replica.batching import Batcher
 from services.replica.cache import LruCache, SingleFlight
+from services.replica.decoding import ImageDecoder
 from services.replica.metrics import ReplicaMetrics
 from services.replica.requests import RequestGate
 from services.replica.waiting import within
@@ -63,9 +64,7 @@ class Segmenter:
         self._settings = settings
         self._engine = engine
         self._metrics = metrics
-        self._limits = ImageLimits(
-            max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels
-        )
+        self._image_decoder = ImageDecoder(settings)
         self._images: LruCache[str, EncodedImage] = LruCache(
             "image", settings.image_cache_bytes, metrics
         )
@@ -105,6 +104,10 @@ class Segmenter:
         """The model that answers."""
         return self._traits.model
 
+    def start(self) -> None:
+        """Begin to get ready for the first picture."""
+        self._image_decoder.start()
+
     async def segment(
         self,
         data: bytes,
@@ -143,6 +146,7 @@ class Segmenter:
         await self._decoder.close()
         self._decode_pool.shutdown()
         self._mask_pool.shutdown()
+        self._image_decoder.close()
         self._engine.close()
 
     def check(self) -> None:
@@ -202,7 +206,7 @@ class Segmenter:
         try:
             with timer.stage("decode"):
                 width, height, pixels = await asyncio.get_running_loop().run_in_executor(
-                    self._decode_pool, self._decoded, data
+                    self._decode_pool, self._decoded, data, waited_for
                 )
             with timer.stage("encode"):
                 # No deadline of its own: this may serve several requests, and ends with the last.
@@ -214,8 +218,8 @@ class Segmenter:
         self._images.put(key, image, embedding.nbytes)
         return image
 
-    def _decoded(self, data: bytes) -> tuple[int, int, Any]:
-        pixels = decode(data, self._limits)
+    def _decoded(self, data: bytes, waited_for: SharedDeadline) -> tuple[int, int, Any]:
+        pixels = self._image_decoder.decode(data, waited_for)
         height, width = pixels.shape[:2]
         check_room(height, width, self._settings.mask_memory_bytes)
         return width, height, to_model_input(pixels, self._traits.image_size)
@@ -258,7 +262,9 @@ def open_segmenter(settings: SegmenterSettings, metrics: ReplicaMetrics) -> Segm
     engine = create(settings)
     engine.load()
     warm_up(engine)
-    return Segmenter(settings, engine, metrics)
+    segmenter = Segmenter(settings, engine, metrics)
+    segmenter.start()
+    return segmenter
 
 
 def warm_up(engine: SegmenterEngine) -> None:

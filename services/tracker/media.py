@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 
 from limelight.paths import FieldPath
-from services.codecs.images import ImageLimits
 from services.codecs.videos.decode import DecodedFrame, VideoDecoder
 from services.codecs.videos.gops import Gop, GopHeader
 from services.codecs.videos.limits import VideoLimits
@@ -16,11 +15,13 @@ from services.codecs.videos.live import LiveDecoder, LiveFrame
 from services.codecs.videos.selection import FrameSelection
 from services.domain import EncodedFrame, MediaEnd, PacketGroup, TrackOpening
 from services.errors import InvalidRequest, Reason
+from services.replica.decoding import ImageDecoder
 from services.tracker.settings import TrackerSettings
 
 _HEADER = FieldPath(("opening", "media_header"))
 _GROUP = FieldPath(("group",))
 _FRAME = FieldPath(("frame",))
+_PICTURE = _FRAME / "image" / "content"
 
 
 class Media:
@@ -29,6 +30,7 @@ class Media:
     Args:
         opening: what is tracked.
         settings: limits.
+        decoder: of live pictures.
         first_frame: frames before it are not needed.
 
     Raises:
@@ -37,13 +39,17 @@ class Media:
     """
 
     def __init__(
-        self, opening: TrackOpening, settings: TrackerSettings, first_frame: int = 0
+        self,
+        opening: TrackOpening,
+        settings: TrackerSettings,
+        decoder: ImageDecoder,
+        first_frame: int = 0,
     ) -> None:
         self._decoder: VideoDecoder | None = None
         self._pictures = LiveDecoder(
-            ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
-            opening.max_side,
-            field=_FRAME / "image" / "content",
+            max_side=opening.max_side,
+            field=_PICTURE,
+            decode=lambda content: decoder.decode(content, field=_PICTURE),
         )
         # (its first frame, the group that a fresh decoder must begin at for it), oldest first.
         self._groups: deque[tuple[int, int]] = deque()

@@ -25,6 +25,7 @@ from services.domain import (
     TrackStep,
 )
 from services.errors import Idle, Overloaded
+from services.replica.decoding import ImageDecoder
 from services.replica.requests import RequestGate
 from services.rpc.convert.tracker import resume_point_from_bytes, resume_point_to_bytes
 from services.segmenter.video.session import SessionOptions
@@ -49,6 +50,7 @@ class Tracker:
         self._metrics = metrics
         self._gate = RequestGate(metrics)
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
+        self._image_decoder = ImageDecoder(settings)
         self._ahead: Ahead[DecodedFrame] = Ahead(
             self._decode_pool,
             settings.frames_decoded_ahead,
@@ -85,7 +87,8 @@ class Tracker:
             feed = self._opened(opening)
             watch = IdleWatch(self._settings.idle_timeout_s, feed.close)
             try:
-                media = Media(opening, self._settings, max(0, feed.last_frame))
+                first = max(0, feed.last_frame)
+                media = Media(opening, self._settings, self._image_decoder, first)
                 with watch.answer():
                     yield TrackOpened(self.model)
                 async for step in watch.steps(_ended(steps)):
@@ -111,6 +114,7 @@ class Tracker:
         """Let the sessions end, take no more, let go of the model."""
         await self._gate.close()
         self._decode_pool.shutdown()
+        self._image_decoder.close()
         await self._segmenter.close()
 
     def _opened(self, opening: TrackOpening) -> FrameFeed:

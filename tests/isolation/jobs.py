@@ -1,12 +1,18 @@
 """What workers are asked for in the tests: the ways in which a decoder can go wrong."""
 
 import ctypes
+import fcntl
 import os
+import pickle
+import socket
+import struct
 import time
 from pathlib import Path
 
 from services.errors import InvalidMedia, Reason
 from services.gateway.request_fields import IMAGE
+from services.isolation import wire, zygote
+from services.isolation.wire import Shared
 from services.isolation.zygote import ask, note
 
 
@@ -76,3 +82,30 @@ def asked(name: str, *args: object) -> object:
 
 def asked_strangely() -> object:
     return ask("answer", Unknown())
+
+
+def handed_over(length: int) -> Shared:
+    return Shared({"length": length}, memoryview(b"ab" * (length // 2)))
+
+
+def handed_over_unsealed() -> None:
+    """Hands over a file that can shrink under who reads it."""
+    assert zygote._connection is not None
+    fd = os.memfd_create("answer", os.MFD_ALLOW_SEALING)
+    os.write(fd, bytes(100))
+    content = pickle.dumps((None, 100))
+    socket.send_fds(zygote._connection, [struct.pack("<cQ", b"S", len(content))], [fd])
+    zygote._connection.sendall(content)
+    time.sleep(3600)
+
+
+def handed_over_too_few() -> None:
+    """Hands over fewer bytes than it says."""
+    fd = os.memfd_create("answer", os.MFD_ALLOW_SEALING)
+    os.write(fd, b"ab")
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, wire._SEALS)
+    content = pickle.dumps((None, 1 << 20))
+    assert zygote._connection is not None
+    socket.send_fds(zygote._connection, [struct.pack("<cQ", b"S", len(content))], [fd])
+    zygote._connection.sendall(content)
+    time.sleep(3600)

@@ -131,3 +131,20 @@ def test_with_the_zygote_gone_another_is_asked(nursery: Nursery, worker: Dedicat
         worker.ask(jobs.counted, cpu_s=CPU_S)
     assert caught.value.orphaned
     assert worker.ask(jobs.counted, cpu_s=CPU_S) == 1
+
+
+def test_bytes_can_be_handed_over(worker: DedicatedWorker) -> None:
+    value, content = worker.ask(jobs.handed_over, 3 << 20, cpu_s=CPU_S)
+    assert value == {"length": 3 << 20}
+    assert content[:] == b"ab" * (3 << 19)
+    content[:2] = b"cd"  # ours alone
+    assert worker.ask(jobs.handed_over, 4, cpu_s=CPU_S)[1][:] == b"abab"
+    assert content[:4] == b"cdab"
+
+
+@pytest.mark.parametrize("job", [jobs.handed_over_unsealed, jobs.handed_over_too_few])
+def test_bytes_that_could_go_away_are_not_looked_at(
+    worker: DedicatedWorker, job: Callable[..., object]
+) -> None:
+    with pytest.raises(WorkerLost):
+        worker.ask(job, cpu_s=CPU_S)

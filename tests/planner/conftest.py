@@ -15,6 +15,8 @@ from services.planner.service import PlannerService
 from services.planner.settings import PlannerSettings
 
 WIDTH, HEIGHT = 96, 64
+# A process that decodes takes half a second to begin, in each of these tests.
+THREADS = {"engine": "fake", "isolated_decoding": False}
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ async def serving(metrics: RecordedPlannerMetrics) -> AsyncIterator[Callable[...
     async with AsyncExitStack() as stack:
 
         def serve(engine: PlannerEngine, **settings: object) -> PlannerService:
-            service = PlannerService(PlannerSettings(engine="fake", **settings), engine, metrics)
+            service = PlannerService(PlannerSettings(**{**THREADS, **settings}), engine, metrics)
             stack.push_async_callback(service.close)
             return service
 

@@ -15,6 +15,8 @@ from services.segmenter.settings import SegmenterSettings
 
 Painter = Callable[..., bytes]
 Opener = Callable[..., Segmenter]
+# A process that decodes takes half a second to begin, in each of these tests.
+THREADS = {"engine": "fake", "isolated_decoding": False}
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ async def open_segmenter(metrics: RecordedMetrics) -> AsyncIterator[Opener]:
     opened: list[Segmenter] = []
 
     def make(given: SegmenterEngine | None = None, **settings: object) -> Segmenter:
-        chosen = SegmenterSettings(**{"engine": "fake", **settings})
+        chosen = SegmenterSettings(**{**THREADS, **settings})
         engine = given or create(chosen)
         if given is None:
             engine.load()

@@ -6,6 +6,7 @@ segmenter decodes them. What had to give way is told with the next frame that di
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from limelight.paths import FieldPath
@@ -117,8 +118,10 @@ class LiveDecoder:
         max_side: int = 0,
         *,
         field: FieldPath = LIVE_FRAME,
+        decode: Callable[[bytes], images.Rgb] | None = None,
     ) -> None:
-        self._limits = limits
+        """`decode` does it in place of `images.decode`."""
+        self._decode = decode or (lambda data: images.decode(data, limits, field))
         self._max_side = max_side
         self._field = field
         self._size: tuple[int, ...] | None = None
@@ -130,7 +133,7 @@ class LiveDecoder:
             InvalidMedia: IMAGE_UNSUPPORTED, IMAGE_CORRUPT; IMAGE_BAD_SHAPE also for another size.
             TooLarge: IMAGE_TOO_LARGE.
         """
-        pixels = images.decode(frame.content, self._limits, self._field)
+        pixels = self._decode(frame.content)
         if self._size is None:
             self._size = pixels.shape
         if pixels.shape != self._size:
