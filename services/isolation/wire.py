@@ -29,8 +29,9 @@ ASK = b"A"
 SHARED = b"S"
 
 _HEAD = struct.Struct("<cQ")
-# Of a file in memory that can neither shrink under who reads it, nor change.
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+# Of a file in memory that can neither shrink under who reads it, nor change (linux/fcntl.h).
+_SEALS = 0x2 | 0x4 | 0x8
+_ADD_SEALS, _GET_SEALS = 1033, 1034
 # More than any message of the service may have.
 _MAX_CONTENT = 1 << 31
 _REFUSALS: dict[str, type[ServiceError]] = {
@@ -79,14 +80,17 @@ class Shared:
 def send_shared(to: socket.socket, answer: Shared) -> None:
     """Send a frame of the kind `SHARED`; the bytes are in a file in memory, which nobody changes.
 
-    Linux only.
+    Where there are no such files, it is a result like any other.
     """
+    if not hasattr(os, "memfd_create"):
+        send(to, RESULT, pickle.dumps((answer.value, bytes(answer.buffer)), protocol=5))
+        return
     fd = os.memfd_create("answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         left = answer.buffer
         while left:
             left = left[os.write(fd, left) :]
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(fd, _ADD_SEALS, _SEALS)
         content = pickle.dumps((answer.value, answer.buffer.nbytes), protocol=5)
         socket.send_fds(to, [_HEAD.pack(SHARED, len(content))], [fd])
     finally:
@@ -112,7 +116,7 @@ def receive_any(source: socket.socket) -> tuple[bytes, bytearray, mmap.mmap | No
         if kind != SHARED:
             return kind, content, None
         value, size = loads(content, {})
-        if len(fds) != 1 or fcntl.fcntl(fds[0], fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+        if len(fds) != 1 or fcntl.fcntl(fds[0], _GET_SEALS) & _SEALS != _SEALS:
             raise EOFError("bytes that can still change")
         if not 0 < size <= os.fstat(fds[0]).st_size:
             raise EOFError("fewer bytes than were told")
