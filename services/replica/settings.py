@@ -35,7 +35,7 @@ class ReplicaSettings(BaseSettings):
     """Threads that decode images, or wait for the processes that do."""
     isolated_decoding: bool = True
     """Whether images are decoded in processes of their own, which may crash. False: in threads,
-    half a millisecond quicker; for pictures that are known to be harmless."""
+    some milliseconds quicker; for pictures that are known to be harmless."""
     decode_memory_bytes: int = Field(default=2048 * MiB, ge=64 * MiB)
     """What such a process may take, beyond what it starts with, before its request is refused."""
     max_image_bytes: int = Field(default=32 * MiB, ge=1)
