@@ -52,6 +52,8 @@ async def held(
 ) -> AsyncIterator[psutil.Process]:
     """The process that decodes next, stopped."""
     decoder.decode(picture)
+    # Those of the test before may still be ending.
+    await until(lambda: len(psutil.Process(nursery.pid).children()) == 1)
     (worker,) = psutil.Process(nursery.pid).children()
     worker.suspend()
     yield worker
