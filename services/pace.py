@@ -7,6 +7,7 @@ under way, its own counted in, and ended after `t` seconds was done at `n / t` u
 by one worker, by batches or by several replicas, and however many others send work there as well.
 """
 
+import math
 import time
 from collections import deque
 
@@ -14,6 +15,9 @@ from services.running_mean import RunningMean
 
 # How long a duration counts: a slow minute must not shed the calls of the next.
 WINDOW_S = 10.0
+# How long it is remembered what work took that had nothing beside it: under a load that does not
+# end, there is no other way to know.
+ALONE_S = 600.0
 
 
 class Pace:
@@ -23,20 +27,26 @@ class Pace:
         self._rate = RunningMean()
         self._seconds = RunningMean()
         self._quickest: deque[tuple[float, float]] = deque()
+        self._alone = _Least(ALONE_S)
         self._last = 0.0
 
-    def done(self, units: float, under_way: float, seconds: float) -> None:
-        """Work of `units` took `seconds`; `under_way` units had begun when it did, its own too."""
+    def done(self, units: float, under_way: float, seconds: float, alone: bool) -> None:
+        """Work of `units` took `seconds`; `under_way` units had begun when it did, its own too.
+
+        `alone`: nothing else was under way from its begin to its end.
+        """
         self._forget()
         self._last = time.monotonic()
         seconds = max(seconds, 1e-6)
         self._rate.add(under_way / seconds)
         self._seconds.add(seconds)
         # Only what is newer, or quicker than all that is newer, can ever be the quickest.
-        alone = seconds / units
-        while self._quickest and self._quickest[-1][1] >= alone:
+        each_s = seconds / units
+        while self._quickest and self._quickest[-1][1] >= each_s:
             self._quickest.pop()
-        self._quickest.append((self._last, alone))
+        self._quickest.append((self._last, each_s))
+        if alone:
+            self._alone.add(each_s)
 
     @property
     def rate(self) -> float:
@@ -48,6 +58,17 @@ class Pace:
         """Seconds that `units` take at least, by the quickest work of late; 0 when unknown."""
         self._forget()
         return self._quickest[0][1] * units if self._quickest else 0.0
+
+    def idle_s(self, units: float = 1.0) -> float:
+        """Seconds that `units` would take with nothing beside them; 0 when unknown.
+
+        At most what the quickest of late took. Where work had company all the time, it is only
+        known that it takes its share of the pace, or more.
+        """
+        quickest_s = self.quickest_s(1.0)
+        if not quickest_s:
+            return 0.0
+        return units * min(quickest_s, self._alone.value or 1 / self.rate)
 
     def expected_s(self, units: float, under_way: float) -> float:
         """Seconds that work of `units` will take if `under_way` units, its own too, are under way.
@@ -69,3 +90,31 @@ class Pace:
             self._quickest.popleft()
         if self._last < horizon:
             self._rate, self._seconds = RunningMean(), RunningMean()
+
+
+class _Least:
+    """The least of the values of the last `seconds`, or up to twice as long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begin = time.monotonic()
+        self._before = self._now = math.inf
+
+    def add(self, value: float) -> None:
+        """Count one more."""
+        self._turn()
+        self._now = min(self._now, value)
+
+    @property
+    def value(self) -> float:
+        """0 without any."""
+        self._turn()
+        least = min(self._before, self._now)
+        return 0.0 if math.isinf(least) else least
+
+    def _turn(self) -> None:
+        gone_s = time.monotonic() - self._begin
+        if gone_s >= self._seconds:
+            self._before = self._now if gone_s < 2 * self._seconds else math.inf
+            self._now = math.inf
+            self._begin = time.monotonic()

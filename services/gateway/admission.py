@@ -83,16 +83,22 @@ class Admission:
         """The calls of `kind`."""
         return self._lanes[kind]
 
-    def check_room(self, caller: Caller, priority: Priority = Priority.INTERACTIVE) -> None:
+    def check_room(
+        self, caller: Caller, deadline: Deadline, priority: Priority = Priority.INTERACTIVE
+    ) -> None:
         """Whether there is a place for any call of `caller` at all, whatever it is.
 
         Raises:
             Overloaded: there is none; with a time to come again.
+            DeadlineTooShort: not even a call of the quickest kind would be answered in time.
             Unavailable: the gateway drains.
+            DeadlinePassed: it is too late already.
         """
         with self._counting(caller, PHRASES):
             self._check_open()
-            self._check_places(self._lanes[PHRASES], priority)
+            lane = self._lanes[PHRASES]  # instructions go through the segmenter, too
+            lane.check_alone(1.0, deadline)
+            self._check_places(lane, priority)
 
     @contextmanager
     def admit(
@@ -173,8 +179,8 @@ class Admission:
         self._check_open()
         if (away := self._away(cost.kind)) is not None:
             raise away
-        deadline.check()
         lane = self._lanes[cost.kind]
+        lane.check_alone(cost.units, deadline)
         self._check_places(lane, priority)
         if self._bytes + cost.held_bytes > self._max_bytes and self._in_flight:
             message = "the images in progress fill the memory set aside"

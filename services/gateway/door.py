@@ -150,7 +150,7 @@ class Door:
     def check(self, call: CallContext) -> None:
         """Raises a `ServiceError` for a call that is turned away before its request is taken."""
         self._arrivals.came()
-        self._admission.check_room(call.caller, call.priority)
+        self._admission.check_room(call.caller, call.deadline, call.priority)
 
     async def whole(self, messages: AsyncIterator[Any], peer: str) -> Any:
         """The only message of a call from `peer`, as soon as it is whole.

@@ -108,6 +108,7 @@ class Lane:
         self._pace = Pace()
         self._limit = _FIRST_LIMIT
         self._busy = 0.0
+        self._begun = 0
         self._last_cut = 0.0
         self._next_return = 0.0
         self._queues: dict[Priority, deque[_Waiter]] = {each: deque() for each in Priority}
@@ -136,22 +137,36 @@ class Lane:
             DeadlineTooShort: not even alone would it be answered in time.
             DeadlinePassed: it is too late already.
         """
-        deadline.check()
+        self.check_alone(units, deadline)
         remaining = deadline.remaining_s()
         if remaining is None:
             return
-        quickest = self._pace.quickest_s(units)
-        if quickest > remaining and not self._busy:
-            raise DeadlineTooShort(
-                f"{remaining * 1000:.0f} ms are left, and the quickest answer of late took "
-                f"{quickest * 1000:.0f} ms"
-            )
         wait_s = self._wait_s(units, priority)
         patience_s = _patience_s(remaining)
         if wait_s > patience_s or self._stands_s(priority) > patience_s / 2:
             raise self.shed("queue", "too many calls wait", priority)
         if self._busy and wait_s + self._expected_s(units) > remaining * _SAFE_SHARE:
             raise self.shed("deadline", "calls ahead leave too little time", priority)
+
+    def check_alone(self, units: float, deadline: Deadline) -> None:
+        """Raise what a call would be told if nobody else were there.
+
+        Raises:
+            DeadlineTooShort: it would not be answered in time.
+            DeadlinePassed: it is too late already.
+        """
+        deadline.check()
+        remaining = deadline.remaining_s()
+        alone_s = self.idle_s(units)
+        if remaining is not None and alone_s > remaining:
+            raise DeadlineTooShort(
+                f"{remaining * 1000:.0f} ms are left, and the quickest answer took "
+                f"{alone_s * 1000:.0f} ms with no other call beside it"
+            )
+
+    def idle_s(self, units: float) -> float:
+        """Seconds that a call takes with no other beside it; 0 when unknown."""
+        return self._pace.idle_s(units)
 
     async def take(
         self, units: float, priority: Priority, deadline: Deadline
@@ -175,6 +190,7 @@ class Lane:
         self, units: float, priority: Priority, deadline: Deadline, granted_s: float | None
     ) -> Iterator[None]:
         begin, under_way = time.monotonic(), self._busy
+        number, alone = self._begun, self._busy <= units
         try:
             yield
         except (DeadlinePassed, Overloaded):
@@ -188,15 +204,16 @@ class Lane:
             if self._held_up(begin):
                 return  # an outage is no pace, and the next call need not have so much time
             full = not self._fits(1.0, priority) or under_way + 1.0 > self._room(priority)
-            self.learn(units, under_way, time.monotonic() - begin)
-            self._adapt(units, time.monotonic() - begin, granted_s, full)
+            seconds = time.monotonic() - begin
+            self.learn(units, under_way, seconds, alone and self._begun == number)
+            self._adapt(units, seconds, granted_s, full)
         finally:
             self._hold(-units)
             self._call_next()
 
-    def learn(self, units: float, under_way: float, seconds: float) -> None:
+    def learn(self, units: float, under_way: float, seconds: float, alone: bool) -> None:
         """A call of `units` took `seconds`, with `under_way` units in the lane as it began."""
-        self._pace.done(units, under_way, seconds)
+        self._pace.done(units, under_way, seconds, alone)
 
     def shed(self, why: str, message: str, priority: Priority) -> Shed:
         """What to raise for a call that is not worked on, with a time to come again.
@@ -302,6 +319,7 @@ class Lane:
                 return  # nobody overtakes those of a higher priority
 
     def _hold(self, units: float) -> None:
+        self._begun += units > 0
         self._busy += units
         if self._busy < 1e-9:  # sums of fractions
             self._busy = 0.0

@@ -144,7 +144,7 @@ class Batcher(Generic[Item, Result]):
         Raises:
             Overloaded: there is no room for all of them, or not enough time with what is ahead of
                 them; none is queued. Or it turned out so later.
-            DeadlineTooShort: no batch was so quick of late; none is queued.
+            DeadlineTooShort: not even a batch of one was so quick; none is queued.
             DeadlinePassed: before all were done.
             Unavailable: the batcher is closing, or its device is lost.
             Whatever `run` raised.
@@ -198,15 +198,16 @@ class Batcher(Generic[Item, Result]):
         remaining = deadline.remaining_s()
         if remaining is None:
             return
-        quickest_s = self._batches.quickest_s()
+        alone_s = self._batches.idle_s()
         wait_s = self._ahead_s(priority)
-        if wait_s + quickest_s <= remaining:
+        step_s = self._batches.quickest_s() if wait_s else alone_s
+        if wait_s + step_s <= remaining:
             return
         self._metrics.shed(self._stage, count)
-        if quickest_s > remaining:
+        if alone_s > remaining:
             raise DeadlineTooShort(
                 f"{remaining * 1000:.0f} ms are left, and the quickest step of the {self._stage} "
-                f"stage took {quickest_s * 1000:.0f} ms of late"
+                f"stage took {alone_s * 1000:.0f} ms with one item"
             )
         raise self._overloaded(f"requests ahead in the {self._stage} stage leave too little time")
 
@@ -271,7 +272,8 @@ class Batcher(Generic[Item, Result]):
         """The next items, those left out that cannot be answered in time."""
         batch: list[_QueuedItem[Item, Result]] = []
         left: deque[_QueuedItem[Item, Result]] = deque()
-        quickest_s = self._batches.quickest_s()
+        alone = len(self._queue) == 1
+        quickest_s = self._batches.idle_s() if alone else self._batches.quickest_s()
         for entry in sorted(self._queue, key=lambda entry: entry.priority):
             deadline = entry.waited_for.current
             remaining = deadline.remaining_s()
@@ -341,8 +343,8 @@ class Batcher(Generic[Item, Result]):
         self._cpu_s = 0.0
         self._batch_began = None
         if succeeded:
-            self._items.done(len(batch), len(batch), seconds)
-            self._batches.done(1, 1, seconds)
+            self._items.done(len(batch), len(batch), seconds, alone=True)
+            self._batches.done(1, len(batch), seconds, alone=len(batch) == 1)
 
     def _attempt(self, items: Sequence[Item]) -> Sequence[Result] | None:
         """The results of `items`, or None if they do not fit into memory; in the worker thread.

@@ -289,7 +289,7 @@ async def _(gateways: Gateways) -> status_pb2.Status:
 @provokes(Reason.DEADLINE_TOO_SHORT)
 async def _(gateways: Gateways) -> status_pb2.Status:
     gateway = await start(make_settings(gateways.peers))
-    gateway._admission.lane(PHRASES).learn(1.0, 1.0, 400.0)
+    gateway._admission.lane(PHRASES).learn(1.0, 1.0, 400.0, alone=True)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         status = await gateways.failed(channel, gateways.ask.phrases("cat"))
     await gateway.drain()

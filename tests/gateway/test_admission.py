@@ -18,7 +18,7 @@ from services.errors import (
 from services.gateway.admission import INSTRUCTIONS, PHRASES, Admission
 from services.gateway.lanes import Cost
 from services.gateway.metrics import GatewayMetrics
-from services.pace import WINDOW_S
+from services.pace import ALONE_S, WINDOW_S
 from tests.conftest import Clock, Until
 
 ACME = Caller("acme", "key-1")
@@ -147,6 +147,49 @@ async def test_what_an_outage_took_asks_no_more_of_the_next_deadline(
     await answer(admission, clock, 50)
     with admission.admit(ACME, SMALL, Deadline.after(3)):
         pass
+
+
+async def test_a_deadline_too_short_for_an_idle_service_is_called_so_under_load(
+    admission: Admission, clock: Clock
+) -> None:
+    await answer(admission, clock, 5)
+    with (
+        admission.admit(ACME, SMALL, FOREVER),
+        admission.admit(ACME, SMALL, FOREVER),  # there is no other place
+    ):
+        for seconds, told in ((3, DeadlineTooShort), (6, Overloaded)):
+            deadline = Deadline.after(seconds)
+            with pytest.raises(told), admission.admit(ACME, SMALL, deadline):
+                pass
+            with pytest.raises(told):
+                admission.check_room(ACME, deadline)
+
+
+async def test_what_a_call_takes_alone_is_remembered_under_load(
+    counted: GatewayMetrics, clock: Clock
+) -> None:
+    admission = Admission(max_in_flight=100, max_bytes=1000, metrics=counted)
+    lane = admission.lane(PHRASES)
+
+    async def together(calls: int, seconds: float) -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(calls):
+                await stack.enter_async_context(admission.turn(ACME, SMALL, FOREVER))
+            clock.advance(seconds)
+
+    # Nothing was alone yet: a call may take no more than its share.
+    await together(2, 4)
+    assert 0 < lane.idle_s(1) < 4
+    await answer(admission, clock, 1)
+    assert lane.idle_s(1) == pytest.approx(1, rel=0.1)
+    for _ in range(30):
+        clock.advance(WINDOW_S)
+        await together(2, 4)
+    assert lane.idle_s(1) == pytest.approx(1, rel=0.1)
+    clock.advance(2 * ALONE_S)
+    assert lane.idle_s(1) == 0  # a service that has changed is not judged by its past
+    await answer(admission, clock, 3)
+    assert lane.idle_s(2) == pytest.approx(6, rel=0.1)
 
 
 async def test_more_work_takes_longer(admission: Admission, clock: Clock) -> None:

@@ -397,6 +397,9 @@ async def test_what_cannot_be_answered_in_time_is_told_on_arrival(
     worker.gate.clear()
     running = submit(batcher, 2)
     await until(lambda: worker.started == [[0], [2]])
+    # Not even with nobody ahead would there be time.
+    with pytest.raises(DeadlineTooShort):
+        await batcher.submit(3, Deadline.after(5))
     # It has ten seconds for itself, and none for the batch that runs.
     with pytest.raises(Overloaded) as shed:
         await batcher.submit(3, Deadline.after(15))
@@ -405,7 +408,7 @@ async def test_what_cannot_be_answered_in_time_is_told_on_arrival(
     await until(lambda: batcher.depth == 1)
     worker.gate.set()
     assert await asyncio.gather(running, in_time) == [4, 8]
-    assert metrics.counts["shed", "encode"] == 2
+    assert metrics.counts["shed", "encode"] == 3
     assert worker.started == [[0], [2], [4]]
 
 
