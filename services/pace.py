@@ -19,6 +19,9 @@ WINDOW_S = 10.0
 # end, there is no other way to know.
 ALONE_S = 600.0
 
+# Of what was seen of longer work with more units, how much the newest counts.
+_LINE_WEIGHT = 0.1
+
 
 class Pace:
     """The pace of one kind of work. Knows nothing, and so expects nothing, until work was done."""
@@ -26,6 +29,8 @@ class Pace:
     def __init__(self) -> None:
         self._rate = RunningMean()
         self._seconds = RunningMean()
+        self._company = RunningMean()
+        self._growth = _Growth()
         self._quickest: deque[tuple[float, float]] = deque()
         self._alone = _Least(ALONE_S)
         self._last = 0.0
@@ -40,6 +45,8 @@ class Pace:
         seconds = max(seconds, 1e-6)
         self._rate.add(under_way / seconds)
         self._seconds.add(seconds)
+        self._company.add(under_way)
+        self._growth.add(under_way, seconds)
         # Only what is newer, or quicker than all that is newer, can ever be the quickest.
         each_s = seconds / units
         while self._quickest and self._quickest[-1][1] >= each_s:
@@ -73,12 +80,17 @@ class Pace:
     def expected_s(self, units: float, under_way: float) -> float:
         """Seconds that work of `units` will take if `under_way` units, its own too, are under way.
 
-        At least what it would take alone. At most what work takes at present: whether more at a
-        time takes longer is for whoever tries it to find out. 0 when unknown.
+        At least what it would take alone. At most what work takes at present, and more for each
+        unit beside it that is not there at present, as far as more took longer of late. 0 when
+        unknown.
         """
         if self.rate == 0:
             return 0.0
-        return max(self.quickest_s(units), min(under_way / self.rate, self._seconds.value))
+        at_present_s = self._seconds.value
+        more = max(0.0, under_way - self._company.value)
+        slope_s = self._growth.slope(at_present_s / self._company.value)
+        expected_s = min(under_way / self.rate, at_present_s + slope_s * more)
+        return max(self.quickest_s(units), expected_s)
 
     def wait_s(self, units: float) -> float:
         """Seconds until `units` that are ahead are done; 0 when unknown."""
@@ -89,7 +101,37 @@ class Pace:
         while self._quickest and self._quickest[0][0] < horizon:
             self._quickest.popleft()
         if self._last < horizon:
-            self._rate, self._seconds = RunningMean(), RunningMean()
+            self._rate, self._seconds, self._company = RunningMean(), RunningMean(), RunningMean()
+            self._growth = _Growth()
+
+
+class _Growth:
+    """How much longer work takes with one more unit under way: a line through what was seen.
+
+    Least squares that forget, and that hold to a first guess until the units have varied (ridge
+    regression: A. Hoerl and R. Kennard, 1970): that is between nothing, as for one more in a batch
+    of a GPU, and what a unit takes where one is done after the other.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = (0.0, 0.0)
+        self._square = self._product = 0.0
+
+    def add(self, units: float, seconds: float) -> None:
+        """Work took `seconds` with `units` under way."""
+        self._count += 1
+        weight = max(_LINE_WEIGHT, 1 / self._count)
+        x, y = self._mean
+        dx, dy = units - x, seconds - y
+        self._mean = (x + weight * dx, y + weight * dy)
+        self._square = (1 - weight) * (self._square + weight * dx * dx)
+        self._product = (1 - weight) * (self._product + weight * dx * dy)
+
+    def slope(self, serial: float) -> float:
+        """Seconds a unit, `serial` of them where each is done after the others, and at first."""
+        slope = (self._product + serial) / (self._square + 1)
+        return min(max(slope, 0.0), serial)
 
 
 class _Least:
