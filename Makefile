@@ -53,7 +53,8 @@ test-fast: $(READY) ## Run the tests that take no more than a moment each
 odd: $(READY) ## Try odd inputs as users have them: a table of input, what is right, what was seen
 	$(BIN)/python -m tests.odd
 
-# FUZZ_ARGS: `--requests 500` for fewer, `--seconds 600` a target for longer, `--seed 7` for others.
+# FUZZ_ARGS: `--requests 500` for fewer, `--first 500` for those after them, `--minutes 9` to end then,
+# `--seconds 600` a target for longer, `--seed 7` for others.
 .PHONY: fuzz
 fuzz: $(READY) ## Fuzz every parser of what strangers send; 10,000 hostile requests, with their cost
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)

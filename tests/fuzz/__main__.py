@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from services.isolation.pool import Nursery, WorkerLost, WorkerPool
@@ -28,6 +29,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target")
     parser.add_argument("--requests", type=int, default=10_000, help="hostile requests")
+    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
+    parser.add_argument("--minutes", type=float, default=1e6, help="the requests end then")
     parser.add_argument("--deadline", type=float, default=2.0, help="of each, in seconds")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="for failing inputs")
@@ -37,7 +40,13 @@ def main() -> int:
     for target in targets().values():
         failures += _fuzz(target, options.seconds, options.seed, options.out)
     failures += asyncio.run(
-        _requests(options.requests, options.seed, options.deadline, options.out)
+        _requests(
+            hostile_requests(options.requests, options.seed, first=options.first),
+            options.seed,
+            options.deadline,
+            time.monotonic() + 60 * options.minutes,
+            options.out,
+        )
     )
     return 1 if failures else 0
 
@@ -64,15 +73,21 @@ def _fuzz(target: FuzzTarget, seconds: float, seed: int, out: Path) -> int:
     return seen.total()
 
 
-async def _requests(number: int, seed: int, deadline_s: float, out: Path) -> int:
-    """Measure the requests, each in a worker that its deadline ends."""
+async def _requests(
+    requests: Iterator[HostileRequest], seed: int, deadline_s: float, end: float, out: Path
+) -> int:
+    """Measure the requests until `end`, each in a worker that its deadline ends."""
     nursery = Nursery(("tests.fuzz.cost",), Limits(2 << 30, jobs=200))
     pool = WorkerPool("fuzz", nursery, 1, results=(cost.Cost,))
     outcomes: Counter[str] = Counter()
     excess: list[tuple[float, str]] = []
     late: list[tuple[float, str]] = []
     failures = 0
-    for request in hostile_requests(number, seed):
+    numbers: list[int] = []
+    for request in requests:
+        if time.monotonic() > end:
+            break
+        numbers.append(request.number)
         name = f"{request.number} {request.name}"
         begin = time.monotonic()
         try:
@@ -101,7 +116,8 @@ async def _requests(number: int, seed: int, deadline_s: float, out: Path) -> int
     nursery.close()
     excess.sort(reverse=True)
     late.sort(reverse=True)
-    print(f"{number} hostile requests, seed {seed}: {dict(outcomes.most_common())}")
+    span = f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
+    print(f"hostile requests {span} of seed {seed}: {dict(outcomes.most_common())}")
     print(f"a clean picture of the dearest format: {cost.clean_cpu_s():.3f} s a megapixel")
     print("most beyond a clean picture of its size:")
     for seconds, name in excess[:5]:

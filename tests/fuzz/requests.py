@@ -45,10 +45,10 @@ class HostileRequest:
 
 
 def hostile_requests(
-    count: int, seed: int = SEED, largest: int = len(_SIDES) - 1
+    count: int, seed: int = SEED, largest: int = len(_SIDES) - 1, first: int = 0
 ) -> Iterator[HostileRequest]:
-    """The first `count` requests of `seed`, of pictures up to the size `largest`."""
-    for number in range(count):
+    """`count` requests of `seed` from `first` on, of pictures up to the size `largest`."""
+    for number in range(first, first + count):
         yield _request(number, random.Random(f"{seed}:{number}"), largest)
 
 
