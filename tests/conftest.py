@@ -7,7 +7,7 @@ of them would be too much for a small machine; any other module stays in one pie
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from services.replica.metrics import RecordedMetrics
+from tests.faults_of_ours import GatewayWatch, tracebacks
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -63,6 +64,24 @@ def _marked(nodeid: str, mark: str) -> bool:
 @cache
 def _source(module: str) -> str:
     return (Path(__file__).parents[1] / module).read_text(encoding="utf-8")
+
+
+_GATEWAYS = GatewayWatch()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_ours_breaks(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    _GATEWAYS.install()
+    _GATEWAYS.faults()
+    yield
+    records = [
+        record for when in ("setup", "call", "teardown") for record in caplog.get_records(when)
+    ]
+    faults = [*_GATEWAYS.faults(), *tracebacks(records)]
+    if not request.node.get_closest_marker("breaks"):
+        assert not faults, "\n".join(faults)
 
 
 @pytest.fixture

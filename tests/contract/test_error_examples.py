@@ -419,7 +419,13 @@ PROVOKED |= {
 }
 
 
-@pytest.mark.parametrize("reason", Reason)
+_REASONS = [
+    pytest.param(reason, marks=pytest.mark.breaks) if reason is Reason.INTERNAL else reason
+    for reason in Reason
+]
+
+
+@pytest.mark.parametrize("reason", _REASONS)
 async def test_the_example_is_what_comes_back(reason: Reason, peers: Peers, ask: Ask) -> None:
     status = await PROVOKED[reason.value](Gateways(peers, ask))
     assert seen(status) == examples()[reason.value]

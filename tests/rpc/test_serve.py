@@ -181,6 +181,7 @@ async def test_a_refusal_in_mid_stream_keeps_what_was_sent_and_its_details(metho
     assert deployment.count("msg_sent", method) == 1
 
 
+@pytest.mark.breaks
 async def test_a_fault_of_ours_tells_the_caller_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
