@@ -73,6 +73,7 @@ class Gateway:
     _server: grpc.aio.Server
     _health: health.aio.HealthServicer
     _admission: Admission
+    _door: Door
     _tracking: TrackCalls | None
     _peers: tuple[Peer, ...]
     _executors: tuple[ThreadPoolExecutor, ...]
@@ -227,6 +228,7 @@ async def start(settings: Settings, workers: Nursery | None = None) -> Gateway:
         _server=server,
         _health=health_servicer,
         _admission=admission,
+        _door=door,
         _tracking=tracking,
         _peers=(planner, segmenter, *extra.values()),
         _executors=(executor, media),

@@ -10,24 +10,28 @@ of memory would bound it (`grpc.resource_quota`), but Python cannot make one. Th
 - ends a request that is not whole in time,
 - bounds how many are not whole: the one that has taken longest makes room for the next,
 - reads from the kernel how much came on the connections that have such requests, and turns those of
-  the fullest away when it is too much in sum. Where the kernel does not tell, each counts as the
-  largest message there may be.
+  the fullest away when it is too much in sum, or too much of one address
+  (`services.gateway.addresses`). Where the kernel does not tell, each counts as the largest message
+  there may be.
 
 Every refusal has a reason, and a time to come again where that helps.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.errors import Idle, Reason, ServiceError
+from services.gateway.addresses import AddressBounds
 from services.gateway.admission import Admission
 from services.gateway.arrivals import Arrivals
 from services.gateway.lanes import Shed
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.received import ReceivedBytes, plain
+from services.gateway.refusals import RefusalPacer
 from services.gateway.settings import Settings
 from services.rpc.calls import current_call
 from services.rpc.metadata import CallContext
@@ -129,6 +133,8 @@ class Door:
         self._metrics = metrics
         self._admission = admission
         self._arrivals = arrivals
+        self._addresses = AddressBounds(settings)
+        self._refusals = RefusalPacer(settings.refusal_share)
         self._uploads: dict[_Read, None] = {}  # in the order they came
         self._wires: dict[str, _Wire] = {}  # by peer, the one that was used last at the end
         # Connections that have closed are not told from quiet ones; both are forgotten in time.
@@ -146,6 +152,20 @@ class Door:
     def held_bytes(self) -> int:
         """Bytes of messages that are not whole, as they were last looked at."""
         return self._held
+
+    def place(self, call: CallContext, peer: str) -> AbstractContextManager[None]:
+        """Hold a place among the calls of its address. Raises `Overloaded` if it has too many."""
+        return self._place(call, peer) if self._addresses.count_calls else nullcontext()
+
+    @contextmanager
+    def _place(self, call: CallContext, peer: str) -> Iterator[None]:
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._addresses.place(plain(peer)))
+            except Shed as shed:
+                self._count(shed.why, call.caller.tenant)
+                raise
+            yield
 
     def check(self, call: CallContext) -> None:
         """Raises a `ServiceError` for a call that is turned away before its request is taken."""
@@ -180,6 +200,10 @@ class Door:
             except StopAsyncIteration:
                 return
             yield message
+
+    async def before_refusal(self, call: CallContext) -> None:
+        """Wait until `call` may be told that there is no room, or no time, for it."""
+        await self._refusals.turn(call.deadline)
 
     async def keep(self) -> None:
         """Look at what is held, until cancelled."""
@@ -246,6 +270,7 @@ class Door:
                 wire.held = count - wire.base
             else:
                 wire.held = len(wire.reads) * self._max_message
+        self._shed_addresses(reading)
         held = sum(wire.held for wire in reading.values())
         for wire in sorted(reading.values(), key=lambda wire: wire.held, reverse=True):
             if held <= self._max_bytes:
@@ -256,6 +281,14 @@ class Door:
         self._held = held
         self._metrics.upload_bytes.set(held)
         self._metrics.uploads.set(len(self._uploads))
+
+    def _shed_addresses(self, reading: dict[str, _Wire]) -> None:
+        """Give up what those addresses send that hold too much together."""
+        overfull = self._addresses.overfull({peer: wire.held for peer, wire in reading.items()})
+        for peer, fault in overfull.items():
+            for read in reading[peer].reads:
+                if read.fault is None:
+                    read.give_up(self._shed("address_upload_bytes", fault, read.tenant))
 
     def _make_room(self, newest: _Read) -> None:
         """Raises `Overloaded` where no request has come for long enough to be given up."""
@@ -269,9 +302,12 @@ class Door:
         oldest.give_up(self._shed("uploads", message, oldest.tenant))
 
     def _shed(self, why: str, message: str, tenant: str) -> Shed:
+        self._count(why, tenant)
+        return Shed(why, message, _RETRY_S)
+
+    def _count(self, why: str, tenant: str) -> None:
         self._metrics.shed.labels(why).inc()
         self._metrics.tenant_shed.labels(tenant, why).inc()
-        return Shed(why, message, _RETRY_S)
 
 
 def _read(peer: str) -> _Read:

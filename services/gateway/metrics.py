@@ -21,6 +21,9 @@ SHED_REASONS = (
     "upload_bytes",
     "stalled",
     "away",
+    "address_connections",
+    "address_calls",
+    "address_upload_bytes",
 )
 
 

@@ -1,9 +1,13 @@
 """The gateway's settings, read once at start from `LIMELIGHT_GATEWAY_*`."""
 
-from pydantic import Field, SecretStr
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.codecs.videos.limits import DEFAULT_VIDEO_LIMITS
+
+Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseSettings):
@@ -87,7 +91,34 @@ class Settings(BaseSettings):
         "are shed",
     )
     upload_s: float = Field(30.0, gt=0, description="time for a request to be whole")
+    max_address_connections: int = Field(
+        0,
+        ge=0,
+        description="connections with calls that one client address may have; 0: no bound. Behind "
+        "a proxy, all callers have its address",
+    )
+    max_address_calls: int = Field(
+        0, ge=0, description="calls that one client address may have open; 0: no bound"
+    )
+    max_address_upload_bytes: int = Field(
+        0,
+        ge=0,
+        description="what may be held of the requests of one client address that have begun and "
+        "are not whole; 0: no bound",
+    )
+    free_addresses: str = Field(
+        "",
+        description="addresses and networks, with commas between them, that those three do not "
+        "bound, as proxies have them: 10.0.0.0/8,192.168.7.4",
+    )
     max_in_flight: int = Field(128, ge=1, description="calls worked on at once; more are shed")
+    refusal_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="of one core, what turning calls away may take: beyond it they wait for their "
+        "refusal, which slows down callers that come back at once",
+    )
     max_in_flight_bytes: int = Field(
         512 * 2**20, ge=2**20, description="image bytes held at once; more are shed"
     )
@@ -228,3 +259,18 @@ class Settings(BaseSettings):
         1.0, ge=0, le=1, description="share of the requests to trace, where the caller does not say"
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @field_validator("free_addresses")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        _parsed(value)  # raises ValueError, which names the network
+        return value
+
+    @property
+    def free_networks(self) -> tuple[Network, ...]:
+        """`free_addresses`, parsed."""
+        return _parsed(self.free_addresses)
+
+
+def _parsed(networks: str) -> tuple[Network, ...]:
+    return tuple(ip_network(each.strip()) for each in networks.split(",") if each.strip())

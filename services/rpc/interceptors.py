@@ -13,9 +13,16 @@ comes after it.
 import asyncio
 import inspect
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +34,7 @@ from services.deadline import Deadline
 from services.errors import (
     Cancelled,
     DeadlinePassed,
+    DeadlineTooShort,
     InvalidRequest,
     NoSuchMethod,
     Overloaded,
@@ -60,6 +68,9 @@ Authenticate = Callable[[RawPairs], Awaitable[Caller]]
 class Entrance(Protocol):
     """What a server does about requests that are not whole. Every method raises `ServiceError`."""
 
+    def place(self, call: CallContext, peer: str) -> AbstractContextManager[None]:
+        """Hold what `call` from `peer` counts for, or turn it away."""
+
     def check(self, call: CallContext) -> None:
         """Turn `call`, which has one request, away before anything of it is taken."""
 
@@ -71,9 +82,15 @@ class Entrance(Protocol):
     def each(self, messages: AsyncIterator[Any], peer: str) -> AsyncIterator[Any]:
         """The messages of a stream from `peer`."""
 
+    async def before_refusal(self, call: CallContext) -> None:
+        """Wait until `call` may be told that there is no room, or no time, for it."""
+
 
 class _Unguarded:
     """The `Entrance` of a server whose clients are trusted."""
+
+    def place(self, call: CallContext, peer: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def check(self, call: CallContext) -> None:
         pass
@@ -84,11 +101,18 @@ class _Unguarded:
     def each(self, messages: AsyncIterator[Any], peer: str) -> AsyncIterator[Any]:
         return messages
 
+    async def before_refusal(self, call: CallContext) -> None:
+        pass
+
 
 # How soon a caller may come again whose call found the method's places taken.
 _RETRY_S = 1.0
 # The kinds of calls that have one request.
 _ONE_REQUEST = frozenset({"unary", "server_stream"})
+# The service and method of calls to what does not exist, in the metrics.
+_UNKNOWN = "/unknown/unknown"
+# What calls are told for which there is no room, or not enough time.
+_REFUSALS = (Overloaded, DeadlineTooShort)
 # How long the news of a cancellation may be behind the end of its stream.
 _NEWS_S = 0.1
 # How much before its caller's deadline a call ends: a share of its time, and seconds at most.
@@ -195,7 +219,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _answering(
-        self, kind: str, path: str, context: "Context"
+        self, kind: str, path: str, context: "Context", *, known: bool = True
     ) -> AsyncIterator[CallMetrics]:
         """One call, from its metadata to its log line."""
         policy = self._policies.get(path)
@@ -208,7 +232,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if policy is not None:
             granted_s = policy.granted_s(_early(call.deadline.remaining_s()))
             call = replace(call, deadline=Deadline.after(granted_s))
-        service, _, method = path.lstrip("/").partition("/")
+        # What strangers make up must not become series of the metrics, or counts that stay.
+        service, _, method = (path if known else _UNKNOWN).lstrip("/").partition("/")
         begin = time.perf_counter()
         error: ServiceError | None = None
         with (
@@ -217,17 +242,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         ):
             call = traced.call
             set_current_call(call)
-            self._open[path] += 1
+            if policy is not None:
+                self._open[path] += 1
             try:
                 # The caller learns the id even when it sent none, and even when the call fails.
                 await _send_id(context, call.request_id)
-                async with asyncio.timeout(call.deadline.remaining_s()):
+                async with asyncio.timeout(call.deadline.remaining_s()), AsyncExitStack() as held:
                     if unreadable is not None:
                         raise unreadable
                     if policy is not None:
                         observed.caller = await self._authenticate(metadata)
                         call = traced.call = replace(call, caller=observed.caller)
                         set_current_call(call)
+                        held.enter_context(self._entrance.place(call, context.peer()))
                         self._check_room(path, policy)
                         if kind in _ONE_REQUEST:
                             self._entrance.check(call)
@@ -250,12 +277,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 error = DeadlinePassed() if late else service_error(exc)
                 observed.code = code_of(error).name
                 self._log.ended(path, error, exc, begin)
+                if isinstance(error, _REFUSALS):
+                    # What waits to be refused must not hold its request meanwhile.
+                    traceback.clear_frames(exc.__traceback__)
+                    exc.__traceback__ = None  # another call may be told the same
             else:
                 self._log.ended(path, None, None, begin)
             finally:
                 traced.code = observed.code
-                self._open[path] -= 1
+                if policy is not None:
+                    self._open[path] -= 1
         if error is not None:
+            if policy is not None and isinstance(error, _REFUSALS):
+                await self._entrance.before_refusal(call)
             status = rich_status(error, call.request_id)
             await context.abort_with_status(rpc_status.to_status(status))
 
@@ -273,7 +307,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Answers what gRPC would refuse without a reason; whatever is sent is not looked at."""
 
         async def refuse(request: Any, context: "Context") -> Any:
-            async with self._answering("unary", path, context):
+            async with self._answering("unary", path, context, known=False):
                 raise NoSuchMethod(Reason.METHOD_UNKNOWN, "the server has no such method")
 
         return grpc.stream_stream_rpc_method_handler(refuse)

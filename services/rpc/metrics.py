@@ -7,6 +7,7 @@ The same counters exist in the gateway, made with prometheus_client, and in the 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -38,11 +39,13 @@ class PrometheusInstruments:
 
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Record:
         counter = Counter(name, text, labels, registry=self._registry)
-        return lambda values, amount: counter.labels(*values).inc(amount)
+        series = cache(counter.labels)  # which looks and locks each time
+        return lambda values, amount: series(*values).inc(amount)
 
     def histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Record:
         histogram = Histogram(name, text, labels, buckets=SECONDS, registry=self._registry)
-        return lambda values, amount: histogram.labels(*values).observe(amount)
+        series = cache(histogram.labels)
+        return lambda values, amount: series(*values).observe(amount)
 
 
 class RpcMetrics:

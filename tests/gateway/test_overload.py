@@ -3,6 +3,7 @@ same however much more is asked for, and whoever is shed knows at once and when 
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from services.caller import Priority
 from services.gateway.admission import PHRASES, Admission
 from services.gateway.metrics import GatewayMetrics
-from tests.gateway.virtual import Callers, Seen, Server, simulate
+from services.gateway.refusals import RefusalPacer
+from services.gateway.settings import Settings
+from tests.gateway.virtual import Callers, Core, Seen, Server, simulate
 
 # The load lasts so long, and counts when the lane has had time to learn.
 LOAD_S, LEARNT_S = 20.0, 6.0
@@ -83,6 +86,52 @@ def test_goodput_holds_with_callers_that_come_back(
     check_shed(seen, 0.2)
     if obey:  # those who come back when they are told to are few at a time
         assert len(seen.shed) < 8 * len(seen.answered)
+
+
+def test_a_burst_after_a_quiet_time_is_not_worked_on_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What one call takes says little of what eight at a time take."""
+
+    async def main() -> tuple[Seen, int]:
+        admission, server = Admission(128, 2**30, GatewayMetrics()), Server(lambda n: 0.24 * n)
+        working = asyncio.create_task(server.run())
+        callers = Callers(admission, server)
+        await callers.open_loop(1.5, 10)
+        callers.seen = burst = Seen()
+        await callers.closed_loop(64, 8, obey=True)
+        working.cancel()
+        return burst, server.wasted
+
+    seen, wasted = simulate(monkeypatch, main)
+    assert seen.late + wasted <= 2
+    assert len(seen.answered) > 0.8 * 8 / 0.24
+
+
+@pytest.mark.parametrize("callers", [64, 256])
+def test_callers_that_come_back_at_once_leave_time_for_answers(
+    monkeypatch: pytest.MonkeyPatch, callers: int
+) -> None:
+    """Gateway, callers and model on one core: each refusal takes of what answers could have, and
+    without a pace they take it all.
+    """
+    seconds, max_batch, capacity = ENGINES[next(iter(ENGINES))]
+    core = Core()
+    monkeypatch.setattr(time, "process_time", lambda: core.gateway_s)
+
+    async def main() -> Seen:
+        admission = Admission(128, 2**30, GatewayMetrics())
+        server = Server(seconds, max_batch, core)
+        working = asyncio.create_task(server.run())
+        pacer = RefusalPacer(Settings().refusal_share)
+        making = Callers(admission, server, core=core, pacer=pacer)
+        await making.closed_loop(callers, 12.0, obey=False, think_s=0.001)
+        working.cancel()
+        return making.seen
+
+    seen = simulate(monkeypatch, main)
+    assert seen.goodput(LEARNT_S, 12.0) > 0.5 * capacity
+    assert np.quantile(seen.shed, 0.99) < 0.8  # of a second, so that they hear it
 
 
 @pytest.mark.parametrize("engine", ENGINES)

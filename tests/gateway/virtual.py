@@ -20,6 +20,7 @@ from services.deadline import Deadline
 from services.errors import DeadlinePassed, DeadlineTooShort, Overloaded
 from services.gateway.admission import Admission
 from services.gateway.lanes import Cost
+from services.gateway.refusals import RefusalPacer
 
 T = TypeVar("T")
 
@@ -44,12 +45,41 @@ def simulate(monkeypatch: pytest.MonkeyPatch, main: Callable[[], Coroutine[Any, 
             return runner.run(main())
 
 
+# What a call costs, refused or not, as it was measured: of the gateway, and of who makes it.
+GATEWAY_S, CALLER_S = 0.0009, 0.0004
+
+
+class Core:
+    """One processor core, which all that is simulated shares."""
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+        """By the gateway's loop and the callers, which come before the server."""
+        self.gateway_s = 0.0
+
+    def loop(self, seconds: float) -> None:
+        """The gateway's event loop works: nothing else happens in it meanwhile."""
+        self.spent_s += seconds
+        self.gateway_s += seconds
+        asyncio.get_running_loop()._selector.now += seconds  # type: ignore[attr-defined]
+
+    async def work(self, seconds: float) -> None:
+        """The server works in what is left."""
+        while seconds > 1e-6:
+            before = self.spent_s
+            await asyncio.sleep(seconds)
+            seconds = self.spent_s - before
+
+
 class Server:
     """Works on what comes in batches, in order of arrival, and drops what is too late as replicas
-    do: `seconds(n)` a batch of `n`, with some noise.
+    do: `seconds(n)` a batch of `n`, with some noise. It has a core to itself, or shares `core`.
     """
 
-    def __init__(self, seconds: Callable[[int], float], max_batch: int = 8) -> None:
+    def __init__(
+        self, seconds: Callable[[int], float], max_batch: int = 8, core: Core | None = None
+    ) -> None:
+        self._work = asyncio.sleep if core is None else core.work
         self.seconds = seconds
         self._max_batch = max_batch
         self._queue: deque[tuple[asyncio.Future[None], Deadline]] = deque()
@@ -76,7 +106,7 @@ class Server:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            await asyncio.sleep(self.seconds(len(batch)) * self._noise.lognormal(-0.02, 0.2))
+            await self._work(self.seconds(len(batch)) * self._noise.lognormal(-0.02, 0.2))
             for done in batch:
                 if done.done():
                     self.wasted += 1
@@ -104,7 +134,10 @@ class Seen:
 
 
 class Callers:
-    """Makes calls of one kind on `admission` before `server`, and notes what became of each."""
+    """Makes calls of one kind on `admission` before `server`, and notes what became of each.
+
+    With a `core`, calls take of it what they cost; with a `pacer`, refusals wait for their turn.
+    """
 
     def __init__(
         self,
@@ -114,7 +147,11 @@ class Callers:
         kind: str = "phrases",
         deadline_s: float = 1.0,
         priority: Priority = Priority.INTERACTIVE,
+        core: Core | None = None,
+        pacer: RefusalPacer | None = None,
     ) -> None:
+        self._core = core
+        self._pacer = pacer
         self._admission = admission
         self._server = server
         self._cost = Cost(kind, 1000)
@@ -132,6 +169,9 @@ class Callers:
         """Make one call; seconds after which it may be made again, 0 if it was answered."""
         begin = time.monotonic()
         deadline = Deadline.after(self._deadline_s)
+        if self._core is not None:
+            self._core.spent_s += CALLER_S
+            self._core.loop(GATEWAY_S)
         who, cost, priority = ANONYMOUS, self._cost, self._priority
         try:
             with self._admission.admit(who, cost, deadline, priority):
@@ -141,6 +181,8 @@ class Callers:
                     except TimeoutError:
                         raise DeadlinePassed from None
         except Overloaded as error:
+            if self._pacer is not None:
+                await self._pacer.turn(deadline)
             retry_after_s = error.retry_after_s or 0.0  # which the tests hold to be a tenth or more
             self.seen.shed.append(time.monotonic() - begin)
             self.seen.retry_after_s.append(retry_after_s)

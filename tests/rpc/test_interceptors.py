@@ -212,6 +212,7 @@ async def test_an_error_keeps_its_details_and_what_was_sent_before(
     assert served.count("msg_sent", method) == (1 if RPCS[method].server_streaming else 0)
 
 
+@pytest.mark.breaks
 @pytest.mark.parametrize("method", KINDS)
 async def test_a_fault_of_ours_tells_the_id_and_nothing_else(
     served: Served, method: str, caplog: pytest.LogCaptureFixture
@@ -399,6 +400,15 @@ async def test_an_unknown_method_is_told_whatever_its_kind(served: Served) -> No
             await call
         fault = fault_of(caught.value)
         assert (fault.code, fault.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN")
+    # A name that a stranger makes up is no series of the metrics.
+    names = {
+        sample.labels["grpc_method"]
+        for metric in served.registry.collect()
+        for sample in metric.samples
+        if "grpc_method" in sample.labels
+    }
+    assert "unknown" in names
+    assert "Nothing" not in names
 
 
 async def test_headers_that_are_not_ascii_are_refused_without_a_traceback() -> None:

@@ -72,10 +72,14 @@ class Connection:
     _reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, address: str) -> "Connection":
-        """Connect, and wait for the server's settings. Raises OSError, where it takes nobody."""
+    async def open(cls, address: str, source: str = "") -> "Connection":
+        """Connect, from the address `source` if it is given, and wait for the server's settings.
+
+        Raises OSError, where it takes nobody.
+        """
         host, _, port = address.rpartition(":")
-        connection = cls(*await asyncio.open_connection(host, int(port)))
+        local = (source, 0) if source else None
+        connection = cls(*await asyncio.open_connection(host, int(port), local_addr=local))
         connection.writer.write(PREFACE + frame(SETTINGS, 0, 0))
         connection._reading = asyncio.create_task(connection._read())
         await connection.settled.wait()
