@@ -62,7 +62,7 @@ async def test_whoever_finds_no_room_because_nothing_is_answered_is_told_so(
             pass
         assert told.value.reason is Reason.SEGMENTER_UNAVAILABLE
         with pytest.raises(Unavailable):
-            admission.check_room(ACME)
+            admission.check_room(ACME, FOREVER)
         # What does not need it is shed as ever.
         with pytest.raises(Overloaded), admission.admit(ACME, Cost(INSTRUCTIONS, 1), FOREVER):
             pass

@@ -327,7 +327,7 @@ class SharedStore:
                     message = video_pb2.PromptChange.FromString(change)
                     stream.change(change_from_proto(message, CHANGE))
         except (KeyError, ValueError, DecodeError) as error:
-            logger.warning("a stream of another gateway cannot be read", exc_info=error)
+            logger.warning("a stream of another gateway cannot be read: %r", error)
             raise unknown_stream() from error
         self.begin(stream, config)
         return stream
