@@ -3,8 +3,9 @@
 `Sam3VideoModel` compares masks alone. Of two equal dogs that cross, both tracked masks may end on
 the one in front, and the ids swap. Here each detection is one object's at most, and a frame is
 decided as a whole: its pairs are those of the least total cost, in which a mask that lies elsewhere
-costs and a place where an object was expected saves (`motion`). SAM 2's trackers gained by the same
-(Yang et al., "SAMURAI", 2024; Jiang et al., "SAM2MOT", 2025).
+costs and a place where an object was expected saves (`motion`). Where several pairs are likely,
+what objects look like decides as well (`looks`). SAM 2's trackers gained by motion, too (Yang et
+al., "SAMURAI", 2024; Jiang et al., "SAM2MOT", 2025).
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,9 +37,9 @@ from services.segmenter.video.motion import (
 _ELSEWHERE = 0.25
 # A pair that costs as much is none: the detection is of something else.
 _UNLIKELY = 20.0
-# What it costs to differ wholly from an object's look, in nats; the most that counts; and what
-# differs by nobody knows how much.
-_LOOK, _STRANGE, _UNKNOWN_LOOK = 40.0, 0.2, 0.08
+# What a difference of 1 from an object's look costs, in nats; the difference above which none costs
+# more; and what one counts as that cannot be told.
+_LOOK, _MOST_LOOK, _UNKNOWN_LOOK = 40.0, 0.2, 0.08
 # Frames after which an object that nothing showed is not looked for in others' detections.
 _RECENT = 12
 # A tracked mask of which another object's detection covers this share is that object's.
@@ -63,7 +64,8 @@ def followed(
         frame: a `small_frame` of it.
         policy: the thresholds.
     """
-    moved = [replace(r, motion=predicted(r.motion) if r.motion else None) for r in records]
+    motions = [predicted(record.motion) if record.motion else None for record in records]
+    looks = [record.look for record in records]
     concepts = np.array([record.concept for record in records], np.int64)
     solid, tracked = detections.masks > 0, masks > 0
     extents = [extent_of(mask) for mask in solid]
@@ -71,30 +73,28 @@ def followed(
     away = np.array([at - record.seen > policy.motion_frames for record in records], np.bool_)
     same = detections.concepts[:, None] == concepts[None]
     possible = same & (~away[None] | (overlap >= policy.detection_match_iou))
-    cost = costs([record.motion for record in moved], extents, possible, overlap)
-    apart = differences(moved, solid, extents, cost, frame)
-    pairs = paired(cost + _LOOK * (np.minimum(apart, _STRANGE) - _UNKNOWN_LOOK))
+    cost = costs(motions, extents, possible, overlap)
+    apart = differences(looks, motions, solid, extents, cost, frame)
+    pairs = paired(cost + _LOOK * (np.minimum(apart, _MOST_LOOK) - _UNKNOWN_LOOK))
     matches = Matches(tracks_of={detection: [index] for index, detection in pairs.items()})
     for index, detection in pairs.items():
         if detections.scores[detection] >= policy.recondition_score:
             matches.confirming[index] = detection
         if overlap[detection, index] < policy.track_match_iou:
             matches.corrected[index] = detection
-    shared = _shared(at, moved, pairs, extents)
+    shared = _shared(at, records, motions, pairs, extents)
     for index, detection in pairs.items():
-        extent, motion = extents[detection], moved[index].motion
+        extent, motion = extents[detection], motions[index]
         if extent is None or index in shared:
             continue
-        after = updated(motion, extent) if motion else begun(extent)
-        look = looked(moved[index].look, frame, solid[detection], placed(motion, extent))
-        moved[index] = replace(moved[index], motion=after, look=look)
+        motions[index] = updated(motion, extent) if motion else begun(extent)
+        looks[index] = looked(looks[index], frame, solid[detection], placed(motion, extent))
     for index, other in shared.items():
         detection = pairs[index]
-        first, second, extent = moved[index].motion, moved[other].motion, extents[detection]
+        first, second, extent = motions[index], motions[other], extents[detection]
         assert first and second and extent  # noqa: PT018
         first, second = parted(first, second, extent)
-        moved[index] = replace(moved[index], motion=first)
-        moved[other] = replace(moved[other], motion=second)
+        motions[index], motions[other] = first, second
         own = share_of_two(first, second, solid.shape[1:])
         matches.parts |= {index: own, other: ~own}
         matches.tracks_of[detection].append(other)
@@ -120,7 +120,8 @@ def followed(
         left = detection not in matches.tracks_of and extents[detection] is not None
         if left and not known.any() and score >= least:
             matches.new.append(detection)
-    return moved, matches
+    after = zip(records, motions, looks, strict=True)
+    return [replace(r, motion=motion, look=look) for r, motion, look in after], matches
 
 
 def first_seen(
@@ -159,7 +160,8 @@ def costs(
 
 
 def differences(
-    records: Sequence[TrackRecord],
+    looks: Sequence[ObjectLook | None],
+    motions: Sequence[ObjectMotion | None],
     solid: NDArray[np.bool_],
     extents: Sequence[Extent | None],
     cost: NDArray[np.float64],
@@ -172,7 +174,7 @@ def differences(
     likely = cost < _UNLIKELY
     contested = likely & ((likely.sum(0)[None] > 1) | (likely.sum(1)[:, None] > 1))
     for index, detection in np.argwhere(contested):
-        look, motion, extent = records[index].look, records[index].motion, extents[detection]
+        look, motion, extent = looks[index], motions[index], extents[detection]
         if look is not None and extent is not None:
             found = difference(look, frame, solid[detection], placed(motion, extent))
             apart[index, detection] = _UNKNOWN_LOOK if found is None else found
@@ -192,6 +194,7 @@ def paired(cost: NDArray[np.float64]) -> dict[int, int]:
 def _shared(
     at: int,
     records: Sequence[TrackRecord],
+    motions: Sequence[ObjectMotion | None],
     pairs: Mapping[int, int],
     extents: Sequence[Extent | None],
 ) -> dict[int, int]:
@@ -201,13 +204,13 @@ def _shared(
     missed = [
         index
         for index, record in enumerate(records)
-        if record.motion and index not in pairs and at - record.seen <= _RECENT
+        if motions[index] and index not in pairs and at - record.seen <= _RECENT
     ]
     shared: dict[int, int] = {}
     for index, detection in pairs.items():
-        motion, extent = records[index].motion, extents[detection]
+        motion, extent = motions[index], extents[detection]
         for other in missed:
-            second = records[other].motion
+            second = motions[other]
             if (
                 motion
                 and extent
