@@ -9,6 +9,7 @@ import io
 import math
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,13 +206,47 @@ def _without_room(exc: Exception) -> ServiceError | None:
     return OutOf("disk") if isinstance(exc, FileNotFoundError) else out_of(exc)
 
 
-class SpoolReader:
+class GrowingReader(ABC):
     """A binary file whose `read` and `seek` wait for what has not come."""
 
+    def __init__(self) -> None:
+        self._at = 0
+
+    @abstractmethod
+    def read(self, length: int) -> bytes:
+        """At most `length` bytes, at least one before the end of the file.
+
+        Raises:
+            ServiceError: what the file was failed with.
+        """
+
+    @abstractmethod
+    def _end(self) -> int:
+        """The file's length, once the end has come."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The new position; from the end, once the end has come."""
+        if whence == io.SEEK_CUR:
+            offset += self._at
+        elif whence == io.SEEK_END:
+            offset += self._end()
+        if offset < 0:
+            raise ValueError("a position before the file")
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        """The position."""
+        return self._at
+
+
+class SpoolReader(GrowingReader):
+    """Reads what a spool of this process holds."""
+
     def __init__(self, spool: Spool, stop: Stop) -> None:
+        super().__init__()
         self._spool = spool
         self._stop = stop
-        self._at = 0
 
     def read(self, length: int) -> bytes:
         """At most `length` bytes, at least one before the end of the file.
@@ -224,17 +259,5 @@ class SpoolReader:
         self._at += len(data)
         return data
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The new position; from the end, once the end has come."""
-        if whence == io.SEEK_CUR:
-            offset += self._at
-        elif whence == io.SEEK_END:
-            offset += self._spool._end(self._stop)
-        if offset < 0:
-            raise ValueError("a position before the file")
-        self._at = offset
-        return offset
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
+    def _end(self) -> int:
+        return self._spool._end(self._stop)

@@ -5,7 +5,6 @@ The file stays with the gateway (`services.gateway.video.workers`), which may no
 its bytes are asked for. What is answered is plain, with the processor seconds it took.
 """
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from services.codecs.videos.demux import Demuxer
 from services.codecs.videos.gops import Gop, GopHeader
 from services.codecs.videos.limits import Stop, VideoLimits, never
 from services.codecs.videos.selection import FrameSelection
+from services.codecs.videos.spool import GrowingReader
 from services.errors import InvalidMedia
 from services.gateway.rendering import key_picture
 from services.gateway.video.cuts import LOOK_SIDE, CutWatch
@@ -72,11 +72,11 @@ class AskedFile:
         return AskedReader()
 
 
-class AskedReader:
-    """A binary file whose `read` and `seek` wait for what has not come."""
+class AskedReader(GrowingReader):
+    """Reads what the gateway holds."""
 
     def __init__(self) -> None:
-        self._at = 0
+        super().__init__()
         self._held = b""
         self._held_at = 0
 
@@ -94,20 +94,8 @@ class AskedReader:
         self._at += len(data)
         return data
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The new position; from the end, once the end has come."""
-        if whence == io.SEEK_CUR:
-            offset += self._at
-        elif whence == io.SEEK_END:
-            offset += ask(END)
-        if offset < 0:
-            raise ValueError("a position before the file")
-        self._at = offset
-        return offset
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
+    def _end(self) -> int:
+        return int(ask(END))
 
 
 def _timed(function: Callable[P, R]) -> Callable[P, tuple[R, float]]:
